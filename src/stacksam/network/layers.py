@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [inputs] + [hidden] * (depth - 1) + [outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, heads * C) to (B, heads, N, C)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q (B, N, width) to k and v (B, M, memory_width)."""

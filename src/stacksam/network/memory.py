@@ -5,6 +5,10 @@ Ravi et al. (2024), section 4 and appendix C.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +42,7 @@ class _MaskDownsampler(nn.Module):
         super().__init__()
         channels = [1, 4, 16, 64, 256]
         layers: list[nn.Module] = []
-        for a, b in zip(channels, channels[1:], strict=False):
+        for a, b in pairwise(channels):
             layers += [nn.Conv2d(a, b, kernel_size=3, stride=2, padding=1), LayerNorm2d(b), nn.GELU()]
         self.encoder = nn.Sequential(*layers, nn.Conv2d(256, width, kernel_size=1))
 
@@ -72,7 +76,8 @@ class _ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + y.permute(0, 3, 1, 2)
+        out: Tensor = x + y.permute(0, 3, 1, 2)
+        return out
 
 
 class MemoryAttention(nn.Module):
@@ -111,7 +116,7 @@ class MemoryAttention(nn.Module):
         table = rope_table(*grid, frame.shape[-1], frame.device)
         keys = memory + memory_positions
         x = frame
-        for layer in self.layers:
+        for layer in cast(Iterable[_MemoryLayer], self.layers):
             # As long as the frame is shared, its self-attention is computed once for all objects.
             x = x + layer.look_around(x, table)
             x = x + layer.look_back(x, keys, memory, table, pointers)

@@ -21,9 +21,8 @@ class _Neck(nn.Module):
         )
 
     def forward(self, stages: list[Tensor]) -> list[Tensor]:
-        lateral = [
-            level["conv"](x) for level, x in zip(reversed(list(self.convs)), stages, strict=True)
-        ]
+        levels = [level.get_submodule("conv") for level in reversed(self.convs)]
+        lateral = [conv(x) for conv, x in zip(levels, stages, strict=True)]
         coarse = F.interpolate(lateral[3].float(), scale_factor=2.0, mode="nearest").to(lateral[2].dtype)
         return [lateral[0], lateral[1], lateral[2] + coarse]
 

@@ -58,8 +58,10 @@ class PromptEncoder(nn.Module):
         extent = torch.tensor((size[1], size[0]), dtype=points.dtype, device=points.device)
         embedded = self.pe_layer(points / extent)
         embedded = embedded * (labels != PADDING)[..., None]
-        table = torch.cat([self.not_a_point_embed.weight] + [e.weight for e in self.point_embeddings])
-        return embedded + table[labels + 1]
+        kinds = [self.not_a_point_embed, *self.point_embeddings]  # in the order of their labels
+        table = torch.cat([kind.get_parameter("weight") for kind in kinds])
+        out: Tensor = embedded + table[labels + 1]
+        return out
 
     def dense(self, maps: Tensor | None, batch: int, grid: tuple[int, int]) -> Tensor:
         """Embed (B, channels, 4 * rows, 4 * columns) maps, or their absence, as (B, width, rows, columns)."""
@@ -75,7 +77,8 @@ class PromptEncoder(nn.Module):
         y = (torch.arange(rows, device=device) + 0.5) / rows
         x = (torch.arange(columns, device=device) + 0.5) / columns
         xy = torch.stack((x[None].expand(grid), y[:, None].expand(grid)), dim=-1)
-        return self.pe_layer(xy).permute(2, 0, 1)[None]
+        out: Tensor = self.pe_layer(xy).permute(2, 0, 1)[None]
+        return out
 
 
 class _FourierPositions(nn.Module):

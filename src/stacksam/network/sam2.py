@@ -254,10 +254,11 @@ class Sam2(nn.Module):
             absent = (object_score <= 0).to(memory.dtype)[..., None, None]
             memory = memory + absent * self.no_obj_embed_spatial[..., None, None].to(memory.dtype)
         # The official predictor keeps memories in bfloat16, whatever it computes in.
-        return memory.to(torch.bfloat16)
+        stored: Tensor = memory.to(torch.bfloat16)
+        return stored
 
     def propose(self, features: Features) -> Tensor:
-        """Dense head of ``nano``: (B, 4, S/4, S/4) foreground and boundary logits, offset (y, x) to centre."""
+        """Dense head of ``nano``: (B, 4, S/4, S/4), foreground and boundary logits, offset (y, x)."""
         out: Tensor = self.dense_head(features.fine)
         return out
 

@@ -118,7 +118,8 @@ class _WindowAttention(nn.Module):
             height, width = q.shape[1:3]
 
         def split(t: Tensor) -> Tensor:
-            return t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            heads: Tensor = t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return heads
 
         y = F.scaled_dot_product_attention(split(q), split(k), split(v))
         out: Tensor = self.proj(y.transpose(1, 2).reshape(batch, height, width, -1))

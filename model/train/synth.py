@@ -1,0 +1,1274 @@
+"""Procedural image stacks with labels, the only data that the embedded model is trained on.
+
+A clip is made in three steps. A *scene* holds where every object is on every frame: motion, turning,
+growth, division, leaving and returning. It is *rasterised* into plain buffers (which object, distance to its
+border, texture that sticks to it). A *look* turns the buffers into an image of one modality, and an imaging
+step adds blur, uneven light, bleaching, noise and debris. Many clips are rendered on coarse pixels and
+magnified, because that is what a small object looks like through a window.
+
+Only numpy and scipy, one core, some 50 ms for 6 frames of 256 x 256 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Array = NDArray[Any]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A labelled clip.
+
+    Attributes
+    ----------
+    images : float32 (T, H, W)
+        In 0..1, mapped by percentiles of the whole clip.
+    labels : uint16 (T, H, W)
+        Object ids, constant over frames; 0 is background. Daughters of a division have new ids.
+    mode : str
+        One of `MODES`.
+    """
+
+    images: Array
+    labels: Array
+    mode: str
+
+
+def make_clip(seed: int, size: int = 256, n_frames: int = 6, mode: str | None = None) -> Clip:
+    """Make one clip, a pure function of its arguments.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative.
+    size : int
+        Side of the square frames in pixels, at least 64.
+    n_frames : int
+        At least 1.
+    mode : str, optional
+        One of `MODES`; drawn by `MODE_WEIGHTS` if not given.
+    """
+    if seed < 0 or size < 64 or n_frames < 1:
+        raise ValueError(f"seed {seed}, size {size}, n_frames {n_frames}: at least 0, 64 and 1 are needed")
+    if mode is not None and mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; use one of {', '.join(MODES)}")
+    for attempt in range(20):
+        rng = np.random.Generator(np.random.PCG64([seed, size, n_frames, attempt]))
+        drawn = MODES[int(rng.choice(len(MODES), p=_WEIGHTS))]  # drawn always: a given mode shifts no stream
+        chosen = mode or drawn
+        images, labels = _render(rng, size, n_frames, chosen)
+        seen = [_biggest(frame) >= 30 for frame in labels]
+        # Clips that empty themselves are worth a few, not a tenth.
+        if seen[0] and (np.mean(seen) > 0.6 or rng.random() < 0.15):
+            return Clip(images, labels, chosen)
+    raise RuntimeError(f"seed {seed}, mode {chosen}: no object in view after 20 attempts")
+
+
+def _biggest(frame: Array) -> int:
+    """Pixels of the largest object of a label frame."""
+    return int(np.bincount(frame.ravel(), minlength=2)[1:].max())
+
+
+# ---------------------------------------------------------------------------------------------- scene
+
+
+@dataclass
+class _Scene:
+    """State of K objects on T frames, in pixels of the working grid of side `n`."""
+
+    n: int
+    y: Array  # (T, K)
+    x: Array
+    r: Array  # radius of the circle of equal area, (T, K)
+    angle: Array  # (T, K)
+    aspect: Array  # (T, K) length over width
+    coef: Array  # complex (T, K, M): Fourier coefficients of the outline from order 2
+    alive: Array  # bool (T, K)
+    gain: Array  # (T, K) brightness
+    ids: Array  # (K,), 0 for an object that is drawn and not labelled
+    rod: bool = False
+    bend: Array = field(default_factory=lambda: np.zeros(0))
+    pinch: Array = field(default_factory=lambda: np.zeros(0))  # (T, K) waist of a dividing rod, 0..1
+    painter: bool = True  # later objects on top, or the deeper pixel wins (touching without overlap)
+    camera: Array = field(default_factory=lambda: np.zeros((0, 2)))  # (T, 2) shift of the field
+    warp: tuple[Array, Array] | None = None
+
+
+def _loguniform(rng: Rng, low: float, high: float, size: Any = None) -> Any:
+    return np.exp(rng.uniform(np.log(low), np.log(high), size))
+
+
+def _smooth_walk(rng: Rng, n_frames: int, count: int, smooth: float = 0.7) -> Array:
+    """Zero at frame 0, unit-size steps that keep their direction; (T, K)."""
+    steps = rng.standard_normal((n_frames, count))
+    for t in range(1, n_frames):
+        steps[t] = smooth * steps[t - 1] + np.sqrt(1 - smooth**2) * steps[t]
+    walk = np.cumsum(steps, axis=0)
+    return walk - walk[:1]
+
+
+def _place(
+    rng: Rng, count: int, radius: Array, side: float, margin: float, touch: float, gap: float
+) -> Array:
+    """Centres of `count` objects; a share `touch` is put against an object that is already there."""
+    centres = np.empty((count, 2))
+    centres[0] = rng.uniform(0.25, 0.75, 2) * side
+    for k in range(1, count):
+        tries = rng.uniform(-margin, side + margin, (12, 2))
+        if rng.random() < touch:
+            other = rng.integers(0, k, 12)
+            away = (radius[other] + radius[k]) * gap * rng.uniform(0.95, 1.15, 12)
+            turn = rng.uniform(0, 2 * np.pi, 12)
+            tries = centres[other] + away[:, None] * np.stack([np.sin(turn), np.cos(turn)], 1)
+        reach = (radius[:k] + radius[k]) * gap
+        free = (np.hypot(*(tries[:, None] - centres[None, :k]).transpose(2, 0, 1)) - reach).min(1)
+        outside = np.maximum(-tries - margin, tries - side - margin).max(1)
+        good = np.flatnonzero((free > -0.05 * radius[k]) & (outside < 0))
+        centres[k] = tries[good[0]] if good.size else tries[np.argmax(free - np.maximum(outside, 0))]
+    return centres
+
+
+def _push_apart(y: Array, x: Array, r: Array, alive: Array, gap: float) -> None:
+    """Move overlapping neighbours apart, in place, frame by frame."""
+    for t in range(len(y)):
+        for _ in range(3):
+            dy, dx = y[t][:, None] - y[t][None], x[t][:, None] - x[t][None]
+            dist = np.hypot(dy, dx) + 1e-3
+            lap = np.maximum((r[t][:, None] + r[t][None]) * gap - dist, 0)
+            lap *= alive[t][:, None] & alive[t][None]
+            np.fill_diagonal(lap, 0)
+            y[t:] += (0.35 * lap * dy / dist).sum(1)
+            x[t:] += (0.35 * lap * dx / dist).sum(1)
+
+
+# Object diameters a frame.
+_SPEEDS = ((0.0, 0.04), (0.04, 0.2), (0.2, 0.5), (0.5, 1.0))
+
+
+def _scene(
+    rng: Rng,
+    n: int,
+    n_frames: int,
+    diameter: float,
+    count: int,
+    *,
+    spread: float = 0.2,
+    rough: float = 0.08,
+    aspect: tuple[float, float] = (1.0, 1.5),
+    rod: bool = False,
+    overlap: float = 0.3,
+    touch: float = 0.4,
+    divide: float = 0.06,
+    speed: float | None = None,
+    turn: float | None = None,
+    bend: float = 0.0,
+) -> _Scene:
+    """Draw a scene of `count` objects of about `diameter` pixels; the rest are amounts of variety."""
+    t, k = n_frames, count
+    size = 0.5 * diameter * np.exp(spread * rng.standard_normal(k)).clip(0.5, 2.0)
+    long = _loguniform(rng, *aspect, k) if aspect[1] > aspect[0] else np.full(k, aspect[0])
+    painter = bool(rng.random() < overlap)
+    gap = rng.uniform(0.6, 0.9) if painter else rng.uniform(0.85, 1.05)
+    if rod:
+        gap *= 0.75
+    margin = 0.4 * diameter
+    centre = _place(rng, k, size, n, margin, touch if rng.random() < 0.8 else 0.0, gap)
+    if speed is None:
+        low, high = _SPEEDS[rng.choice(4, p=[0.25, 0.43, 0.25, 0.07])]
+        speed = rng.uniform(low, high)
+    step = speed * diameter
+    heading = rng.uniform(0, 2 * np.pi)
+    common = rng.choice([0.0, 0.3, 0.8], p=[0.5, 0.25, 0.25])
+    drift = rng.standard_normal((2, k)) * 0.5
+    times = np.arange(t)[:, None]
+    y = centre[:, 0] + step * (
+        common * np.sin(heading) * times
+        + (1 - 0.7 * common) * (0.6 * drift[0] * times + 0.5 * _smooth_walk(rng, t, k))
+    )
+    x = centre[:, 1] + step * (
+        common * np.cos(heading) * times
+        + (1 - 0.7 * common) * (0.6 * drift[1] * times + 0.5 * _smooth_walk(rng, t, k))
+    )
+    camera = np.zeros((t, 2))
+    if rng.random() < 0.3:  # stage drift, jitter, and sometimes a jump that takes objects out and back
+        camera = _smooth_walk(rng, t, 2) * rng.uniform(0, 0.06) * n + rng.normal(0, 0.008 * n, (t, 2))
+        if rng.random() < 0.3 and t > 2:
+            camera[rng.integers(1, t - 1)] += rng.normal(0, 0.12 * n, 2)
+        camera -= camera[0]
+    spin = turn if turn is not None else rng.choice([0.03, 0.12, 0.35], p=[0.4, 0.4, 0.2])
+    angle = rng.uniform(0, 2 * np.pi, k) + spin * _smooth_walk(rng, t, k)
+    growth = np.exp(rng.normal(0, 0.02) * times + rng.choice([0.01, 0.04]) * _smooth_walk(rng, t, k))
+    r = size * growth.clip(0.6, 1.7)
+    orders = np.arange(2, 8)
+    amp = rough * rng.uniform(0.3, 1.7, (1, k, 1)) * (2.0 / orders) ** rng.uniform(0.8, 1.6)
+    phase = rng.uniform(0, 2 * np.pi, (1, k, 6)) + rng.choice([0.05, 0.25, 0.6]) * _smooth_walk(
+        rng, t, k * 6
+    ).reshape(t, k, 6)
+    weight = np.abs(rng.standard_normal((1, k, 6)))
+    coef = (amp * weight * np.exp(1j * phase)).astype(np.complex64)
+    aspects = np.exp(np.log(long) + rng.choice([0.02, 0.08]) * _smooth_walk(rng, t, k)).clip(1.0, 12.0)
+    alive = np.ones((t, k), bool)
+    gain = _loguniform(rng, rng.choice([0.25, 0.5, 0.8]), 1.0, (1, k)) * np.exp(
+        rng.choice([0.0, 0.05, 0.2], p=[0.5, 0.35, 0.15]) * rng.standard_normal((t, k))
+    )
+    gain[:, 0] = gain[:, 0].clip(0.45)
+    for j in np.flatnonzero(rng.random(k) < (0.05 if rng.random() < 0.5 else 0.0)):
+        if j and t > 2:  # gone for a while, then back
+            start = rng.integers(1, t - 1)
+            alive[start : start + rng.integers(1, 3), j] = False
+    scene = _Scene(
+        n,
+        y,
+        x,
+        r,
+        angle,
+        aspects,
+        coef,
+        alive,
+        gain,
+        np.arange(1, k + 1),
+        rod,
+        rng.normal(0, bend, k),
+        np.zeros((t, k)),
+        painter,
+        camera,
+    )
+    if t > 2 and divide and rng.random() < 0.5:
+        _divide(rng, scene, np.flatnonzero(rng.random(k) < divide * 2)[:8])
+    if not painter:
+        _push_apart(scene.y, scene.x, scene.r, scene.alive, gap)
+    scene.y += camera[:, :1]
+    scene.x += camera[:, 1:]
+    if rng.random() < 0.6:
+        scene.warp = _warp(rng, n, diameter)
+    return scene
+
+
+def _warp(rng: Rng, n: int, diameter: float, strength: float = 1.0) -> tuple[Array, Array]:
+    """A fixed elastic field: makes outlines other than star-shaped, and deforms what moves through it."""
+    scale = diameter * rng.uniform(0.7, 1.6)
+    amount = strength * diameter * rng.uniform(0.02, 0.09)
+    return amount * _noise(rng, n, n, scale), amount * _noise(rng, n, n, scale)
+
+
+def _divide(rng: Rng, scene: _Scene, parents: Array) -> None:
+    """Let `parents` divide: each id ends, two new objects begin."""
+    t = len(scene.y)
+    bright = rng.random() < 0.5
+    for j in parents:
+        when = int(rng.integers(1, t))
+        if not scene.alive[:, j].all():
+            continue
+        before = slice(max(when - 2, 0), when)
+        ramp = np.linspace(0.4, 1.0, when - before.start)
+        scene.aspect[before, j] *= 1 + (0.15 if scene.rod else 0.35) * ramp
+        scene.pinch[before, j] = 0.7 * ramp if scene.rod else 0.0
+        if bright:  # condensed chromosomes
+            scene.gain[before, j] *= 1 + 0.8 * ramp
+            scene.r[before, j] *= 1 - 0.2 * ramp
+        scene.alive[when:, j] = False
+        axis = scene.angle[when, j]
+        later = np.arange(t - when)
+        for sign in (-1.0, 1.0):
+            radius = scene.r[:, j] * 0.72
+            away = np.zeros(t)
+            half = np.sqrt(scene.aspect[when, j]) * scene.r[when, j] * (0.52 if scene.rod else 0.62)
+            away[when:] = sign * (half + 0.12 * radius[when:] * later)
+            columns = {
+                "y": scene.y[:, j] + away * np.sin(axis),
+                "x": scene.x[:, j] + away * np.cos(axis),
+                "r": radius,
+                "angle": scene.angle[:, j] + 0.1 * rng.standard_normal(),
+                "aspect": np.maximum(scene.aspect[when, j] * (0.5 if scene.rod else 0.75), 1.0) * np.ones(t),
+                "gain": scene.gain[:, j],
+                "alive": np.arange(t) >= when,
+                "pinch": np.zeros(t),
+            }
+            for name, column in columns.items():
+                setattr(scene, name, np.concatenate([getattr(scene, name), column[:, None]], axis=1))
+            outline = scene.coef[:, j : j + 1] * rng.uniform(0.5, 1.2)
+            scene.coef = np.concatenate([scene.coef, outline], axis=1)
+            scene.ids = np.append(scene.ids, scene.ids.max() + 1)
+            scene.bend = np.append(scene.bend, scene.bend[j])
+
+
+# ------------------------------------------------------------------------------------------ rasteriser
+
+
+@dataclass
+class _Buffers:
+    """What the looks draw from, each (T, n, n); `index` is a column of the scene, -1 outside objects."""
+
+    index: Array
+    depth: Array  # pixels to the border, positive inside, about -`reach` far outside
+    rho: Array  # 0 in the middle of the object, 1 on its border, 2 far outside
+    u: Array  # position along and across the object, in units of its radius
+    v: Array
+    tex: Array  # texture of mean 0, deviation 1 that moves with the object
+
+    def gain(self, scene: _Scene) -> Array:
+        return _look_up(scene.gain, self.index)
+
+    def cover(self, soft: float = 1.0) -> Array:
+        return np.clip(self.depth / soft + 0.5, 0, 1)
+
+
+def _look_up(values: Array, index: Array) -> Array:
+    """`values` (T, K) of the object on each pixel; an outside pixel takes 0."""
+    padded = np.concatenate([values, np.zeros((len(values), 1))], axis=1).astype(np.float32)
+    return np.stack([row[i] for row, i in zip(padded, index, strict=True)])
+
+
+def _rasterise(scene: _Scene, pool: Array, rng: Rng, reach: float = 2.0) -> _Buffers:
+    t, k = scene.y.shape
+    n = scene.n
+    f32 = np.float32
+    buf = _Buffers(
+        np.full((t, n, n), -1, np.int32),
+        np.full((t, n, n), -reach - 1, f32),
+        np.full((t, n, n), 2, f32),
+        *(np.zeros((t, n, n), f32) for _ in range(3)),
+    )
+    offset = rng.integers(0, pool.shape[-1], (k, 2))
+    orders = np.arange(2, 2 + scene.coef.shape[2])
+    turns = np.linspace(-np.pi, np.pi, 129)[:, None]
+    waves = np.exp(1j * turns * orders).astype(np.complex64)
+    outline = 1 + np.einsum("am,tkm->tka", waves, scene.coef).real.astype(f32)
+    outline /= np.sqrt((outline[..., :-1] ** 2).mean(-1, keepdims=True))
+    outline = outline.clip(0.35, 1.9)
+    grid = np.arange(n, dtype=f32)
+    order = np.r_[1:k, 0]  # the first object, which is surely in view, is drawn last
+    for f in range(t):
+        for j in order:
+            if scene.alive[f, j]:
+                _draw(scene, buf, f, int(j), grid, outline[f, j], pool, offset[j], reach)
+    return buf
+
+
+def _draw(
+    scene: _Scene,
+    buf: _Buffers,
+    f: int,
+    j: int,
+    grid: Array,
+    outline: Array,
+    pool: Array,
+    offset: Array,
+    reach: float,
+) -> None:
+    """Draw object `j` on frame `f` inside its own box."""
+    y, x, r, long = scene.y[f, j], scene.x[f, j], scene.r[f, j], scene.aspect[f, j]
+    length, width = np.sqrt(long), 1 / np.sqrt(long)
+    far = r * length * (1.1 if scene.rod else outline.max()) + reach + 1
+    if scene.warp is not None:
+        far += 0.1 * r + 2
+    n = scene.n
+    y0, y1 = max(int(y - far), 0), min(int(y + far) + 2, n)
+    x0, x1 = max(int(x - far), 0), min(int(x + far) + 2, n)
+    if y0 >= y1 or x0 >= x1:
+        return
+    box = (f, slice(y0, y1), slice(x0, x1))
+    dy: Array = (grid[y0:y1] - np.float32(y))[:, None]
+    dx: Array = (grid[x0:x1] - np.float32(x))[None, :]
+    if scene.warp is not None:
+        dy = dy + scene.warp[0][box[1:]]
+        dx = dx + scene.warp[1][box[1:]]
+    s, c = np.float32(np.sin(scene.angle[f, j]) / r), np.float32(np.cos(scene.angle[f, j]) / r)
+    u, v = c * dx + s * dy, c * dy - s * dx
+    if scene.rod:
+        half = np.float32(length - width * 0.9)
+        across = v + np.float32(scene.bend[j]) * (u * u - 0.3)
+        waist = np.float32(width * 0.9)
+        if scene.pinch[f, j] > 0:
+            waist = waist * (1 - np.float32(0.6 * scene.pinch[f, j]) * np.exp(-((u / (0.25 * length)) ** 2)))
+        inner = waist - np.hypot(np.maximum(np.abs(u) - half, 0), across)
+        depth = inner * np.float32(r)
+        rho = 1 - inner / np.float32(width * 0.9)
+    else:
+        a, b = u * np.float32(1 / length), v * np.float32(1 / width)
+        rho = np.sqrt(a * a + b * b)
+        at = (np.arctan2(b, a) * np.float32(64 / np.pi) + np.float32(64)).astype(np.int32)
+        edge = outline[at]
+        rho /= edge
+        # The way to the border along the ray, corrected for the slope of an ellipse.
+        depth = (
+            (1 - rho)
+            * edge
+            * np.float32(r * width)
+            * (
+                1
+                + np.float32(length / width - 1)
+                * a
+                * a
+                / (a * a + b * b + np.float32(1e-6))
+                * np.float32(0.5)
+            )
+        )
+    old = buf.depth[box]
+    win = depth > old if not scene.painter else (depth > 0) | (depth > old)
+    np.copyto(old, depth, where=win)
+    np.copyto(buf.rho[box], np.clip(rho, 0, 2), where=win)
+    inside = win & (depth > 0)
+    np.copyto(buf.index[box], np.int32(j), where=inside)
+    np.copyto(buf.u[box], u, where=win)
+    np.copyto(buf.v[box], v, where=win)
+    m = pool.shape[-1] - 1
+    rr = np.float32(r)
+    iy, ix = (v * rr).astype(np.int32) + offset[0], (u * rr).astype(np.int32) + offset[1]
+    np.copyto(buf.tex[box], pool[f, iy & m, ix & m], where=win)
+
+
+def _tile(scene: _Scene, pool: Array, rng: Rng) -> _Buffers:
+    """Cells that tile the plane: each pixel belongs to the nearest centre, `depth` is the way to the wall."""
+    t, k = scene.y.shape
+    n = scene.n
+    f32 = np.float32
+    index = np.full((t, n, n), -1, np.int32)
+    first, second = np.full((t, n, n), 1e6, f32), np.full((t, n, n), 1e6, f32)
+    offset = rng.integers(0, pool.shape[-1], (k, 2))
+    grid = np.arange(n, dtype=f32)
+    reach = 1.45
+    for f in range(t):
+        for j in range(k):
+            if not scene.alive[f, j]:
+                continue
+            y, x, r = scene.y[f, j], scene.x[f, j], scene.r[f, j]
+            far = reach * r * np.sqrt(scene.aspect[f, j]) + 1
+            y0, y1 = max(int(y - far), 0), min(int(y + far) + 2, n)
+            x0, x1 = max(int(x - far), 0), min(int(x + far) + 2, n)
+            if y0 >= y1 or x0 >= x1:
+                continue
+            box = (f, slice(y0, y1), slice(x0, x1))
+            dy: Array = (grid[y0:y1] - f32(y))[:, None]
+            dx: Array = (grid[x0:x1] - f32(x))[None, :]
+            if scene.warp is not None:
+                dy, dx = dy + scene.warp[0][box[1:]], dx + scene.warp[1][box[1:]]
+            s, c = f32(np.sin(scene.angle[f, j])), f32(np.cos(scene.angle[f, j]))
+            u, v = c * dx + s * dy, c * dy - s * dx
+            q = f32(np.sqrt(scene.aspect[f, j]))
+            d = np.sqrt((u / q) ** 2 + (v * q) ** 2) - f32(r)
+            near = d < first[box]
+            second[box] = np.where(near, first[box], np.minimum(second[box], d))
+            np.copyto(first[box], d, where=near)
+            np.copyto(index[box], np.int32(j), where=near)
+    mean = f32(scene.r.mean())
+    edge = f32(reach - 1.15) * mean
+    depth = np.minimum(0.5 * (second - first), edge - first)
+    index[depth <= 0] = -1
+    tex = np.empty((t, n, n), f32)
+    m = pool.shape[-1] - 1
+    rows, cols = np.indices((n, n), np.int32)
+    for f in range(t):
+        i = index[f]
+        oy = (offset[:, 0] - np.rint(scene.y[f]).astype(int))[i]
+        ox = (offset[:, 1] - np.rint(scene.x[f]).astype(int))[i]
+        tex[f] = pool[f, (rows + oy) & m, (cols + ox) & m]
+    rho = np.clip(1 + first / mean, 0, 2)
+    return _Buffers(index, depth, rho, np.zeros_like(rho), np.zeros_like(rho), tex)
+
+
+# --------------------------------------------------------------------------------- noise, blur, resize
+
+
+@lru_cache(maxsize=256)
+def _resampler(n_out: int, n_in: int, kind: str) -> Array:
+    """Matrix (n_out, n_in) that resamples a line: "linear" or "cubic" (smooth B-spline), ends repeated."""
+    at = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
+    d = at[:, None] - np.arange(-3, n_in + 3)[None]
+    a = np.abs(d)
+    if kind == "linear":
+        w = np.maximum(1 - a, 0)
+    else:
+        w = np.where(a < 1, 2 / 3 - a**2 + a**3 / 2, np.maximum(2 - a, 0) ** 3 / 6)
+    full = w[:, 3:-3].copy()
+    full[:, 0] += w[:, :3].sum(1)
+    full[:, -1] += w[:, -3:].sum(1)
+    return (full / full.sum(1, keepdims=True)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _blurrer(n: int, sigma: float) -> Array:
+    d = np.arange(n)[:, None] - np.arange(n)[None]
+    g = np.exp(-0.5 * (d / sigma) ** 2)
+    return (g / g.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _blur(stack: Array, sigma: float) -> Array:
+    """Gaussian blur of (..., H, W); one price for all widths."""
+    if sigma < 0.2:
+        return stack
+    sigma = float(np.round(sigma, 1)) if sigma < 3 else float(np.round(sigma * 2) / 2)
+    h, w = stack.shape[-2:]
+    if sigma < 1.6:
+        out = ndimage.gaussian_filter1d(stack, sigma, axis=-1, truncate=3.0, mode="nearest")
+        return ndimage.gaussian_filter1d(out, sigma, axis=-2, truncate=3.0, mode="nearest")
+    return _blurrer(h, sigma) @ stack.astype(np.float32, copy=False) @ _blurrer(w, sigma).T
+
+
+def _noise(rng: Rng, h: int, w: int, scale: float, stretch: float = 1.0) -> Array:
+    """Smooth field (h, w) of mean 0 and deviation about 1; `scale` is the size of its blobs in pixels."""
+    gh, gw = max(int(h / scale) + 2, 3), max(int(w / (scale * stretch)) + 2, 3)
+    gh, gw = min(gh, h), min(gw, w)
+    grid = rng.standard_normal((gh, gw), dtype=np.float32)
+    out = _resampler(h, gh, "cubic") @ grid @ _resampler(w, gw, "cubic").T
+    return (out - out.mean()) / (out.std() + 1e-6)
+
+
+def _fractal(rng: Rng, h: int, w: int, coarse: float, fine: float, fall: float = 0.6) -> Array:
+    """Sum of octaves from `coarse` to `fine` pixels, deviation 1."""
+    out, amount, scale = np.zeros((h, w), np.float32), 1.0, coarse
+    while scale >= fine:
+        out += amount * _noise(rng, h, w, scale)
+        amount *= fall
+        scale /= 2
+    return out / (out.std() + 1e-6)
+
+
+def _moving(scene: _Scene, make: Callable[[int], Array], change: float = 0.0) -> Array:
+    """A background (T, n, n) that follows the camera, and slowly becomes another one by `change` a frame."""
+    t, n = len(scene.camera), scene.n
+    low = np.floor(scene.camera.min(0)).astype(int)
+    pad = int(np.ceil((scene.camera.max(0) - low).max())) + 1
+    pad = min(pad, n)
+    fields = [make(n + pad)] + ([make(n + pad)] if change > 0 else [])
+    out = np.empty((t, n, n), np.float32)
+    for f in range(t):
+        dy, dx = np.clip(np.rint(low + pad - scene.camera[f]).astype(int), 0, pad)
+        cut = (slice(dy, dy + n), slice(dx, dx + n))
+        if len(fields) == 1:
+            out[f] = fields[0][cut]
+        else:
+            out[f] = np.cos(change * f) * fields[0][cut] + np.sin(change * f) * fields[1][cut]
+    return out
+
+
+def _pool(rng: Rng, grain: float, frames: int, change: float | None = None) -> Array:
+    """Periodic textures (T, 128, 128) of blobs of `grain` pixels, mean 0 and deviation 1.
+
+    From frame to frame the texture turns into another one by the angle `change`, as it does where a frame is
+    another plane of the object.
+    """
+    side = 128
+    f = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    spectrum = np.exp(-0.5 * (2 * np.pi * f * grain * 0.5) ** 2)
+    if rng.random() < 0.4:
+        spectrum *= np.minimum(f * grain * 3, 1)  # no coarse part: grains of one size
+    if change is None:
+        change = rng.choice([0.0, 0.08, 0.3], p=[0.5, 0.3, 0.2])
+    kind = rng.integers(0, 4)
+    count = 1 if change == 0 else 2
+    out = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((count, side, side))) * spectrum, (side, side))
+    out = ((out - out.mean()) / (out.std() + 1e-9)).astype(np.float32)
+    if count == 2:
+        angle = np.float32(change) * np.arange(frames, dtype=np.float32)[:, None, None]
+        out = np.cos(angle) * out[:1] + np.sin(angle) * out[1:]
+    if kind == 1:  # bright spots
+        out = np.maximum(out - 0.8, 0)
+    elif kind == 2:  # dark holes
+        out = -np.maximum(out - 1.0, 0)
+    elif kind == 3:  # network
+        out = -np.abs(out)
+    out = ((out - out.mean()) / (out.std() + np.float32(1e-9))).clip(-2.5, 4)
+    return np.broadcast_to(out, (frames, side, side))
+
+
+# ------------------------------------------------------------------------------------------------ looks
+# Each look draws its scene and returns (image, labels as scene columns or -1, scene).
+
+_Drawn = tuple[Array, Array, _Scene]
+
+
+_FLAT = np.zeros((1 << 12, 1, 1), np.float32)  # a pool without texture, for any number of frames
+
+
+def _depth_change(rng: Rng) -> float:
+    """Change of texture between frames that are planes of a volume."""
+    return float(rng.choice([0.05, 0.25, 0.7]))
+
+
+def _diameter(rng: Rng, n: int, low: float = 8, high: float = 150) -> float:
+    """Object size in working pixels; sizes are meant at 256 px, most are 40 to 95."""
+    if n < 160:
+        low = max(low, 6.5 * 256 / n)
+    part = rng.random()
+    a, b = (40.0, 95.0) if part < 0.62 else ((8.0, 40.0) if part < 0.82 else (95.0, 150.0))
+    a, b = np.clip([a, b], low, high)
+    return float(_loguniform(rng, a, max(b, a * 1.01)) * n / 256)
+
+
+def _count(rng: Rng, n: int, diameter: float, low: float = 0.04, high: float = 0.6, most: int = 60) -> int:
+    fill = rng.uniform(low, high)
+    return int(np.clip(fill * ((n + 0.6 * diameter) / diameter) ** 2 * 1.2, 1 + (rng.random() < 0.8), most))
+
+
+def _dome(buf: _Buffers, power: float) -> Array:
+    return np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1) ** np.float32(power)
+
+
+def _fluo(rng: Rng, n: int, t: int, small: bool = False) -> _Drawn:
+    d = _diameter(rng, n, 8, 38) if small else _diameter(rng, n)
+    count = _count(rng, n, d, 0.15 if small else 0.04, 0.7, 70 if small else 60)
+    scene = _scene(
+        rng, n, t, d, count, rough=rng.choice([0.02, 0.05, 0.1]), aspect=(1.0, rng.uniform(1.1, 2.2))
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.04, 0.25), 1.0), t), rng)
+    return _glow(rng, scene, buf, d), buf.index, scene
+
+
+def _glow(rng: Rng, scene: _Scene, buf: _Buffers, d: float) -> Array:
+    """Fluorescent objects on a dark field."""
+    n = scene.n
+    body = buf.cover(rng.choice([1.0, 1.0, 2.0, 0.1 * d + 1])) * (
+        1 + rng.choice([0.05, 0.2, 0.45]) * buf.tex
+    ).clip(0.05)
+    shape = rng.random()
+    if shape < 0.45:
+        body *= 0.25 + _dome(buf, rng.uniform(0.3, 1.0))
+    elif shape < 0.6:  # stained rim
+        body *= 0.3 + np.exp(-((buf.depth / max(0.1 * d, 1.2)) ** 2))
+    scene.gain /= scene.gain.max()
+    image = body * _spread_gain(buf.gain(scene), buf)
+    haze = rng.choice([0.0, 0.15, 0.5], p=[0.4, 0.35, 0.25])
+    if haze:
+        image = image + haze * _blur(image, rng.uniform(0.15, 0.5) * d + 1)
+    image += _loguniform(rng, 0.01, 0.25)
+    if rng.random() < 0.5:
+        image += rng.uniform(0, 0.12) * _moving(scene, lambda m: _fractal(rng, m, m, n / 3, n / 24))
+    return image
+
+
+def _spread_gain(gain: Array, buf: _Buffers) -> Array:
+    """Give the half-covered pixels just outside an object its brightness."""
+    rim = (buf.index < 0) & (buf.depth > -1)
+    if not rim.any():
+        return gain
+    grown = ndimage.grey_dilation(gain, size=(1, 3, 3))
+    return np.where(rim, grown, gain)
+
+
+def _cyto(rng: Rng, n: int, t: int) -> _Drawn:
+    d = _diameter(rng, n, 25, 150)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d, 0.08, 0.7, 40),
+        rough=rng.uniform(0.06, 0.24),
+        aspect=(1.0, rng.uniform(1.2, 3.0)),
+        overlap=0.25,
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.03, 0.12), 1.0), t), rng)
+    body = buf.cover(rng.choice([1.0, 2.5])) * (1 + rng.uniform(0.1, 0.5) * buf.tex).clip(0.05)
+    body *= rng.uniform(0.15, 0.6) + _dome(buf, rng.uniform(0.5, 1.5))
+    core = np.hypot(buf.u, buf.v) < rng.uniform(0.25, 0.5)
+    core_gain = rng.choice([0.35, 0.7, 1.5, 2.2])
+    body *= np.where(core & (buf.index >= 0), core_gain, 1.0).astype(np.float32)
+    image = body * _spread_gain(buf.gain(scene), buf)
+    image += rng.uniform(0.02, 0.25) + rng.uniform(0, 0.3) * _blur(image, 0.3 * d + 1)
+    if abs(np.log(core_gain)) > 0.7 and rng.random() < 0.35:  # the nucleus is the object here, not its cell
+        return image, np.where(core, buf.index, -1), scene
+    return image, buf.index, scene
+
+
+def _zstack(rng: Rng, n: int, t: int) -> _Drawn:
+    """Ellipsoids cut by planes: they grow and shrink, and glow when just out of the plane."""
+    d = _diameter(rng, n, 14, 110)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d, 0.15, 1.0),
+        rough=rng.choice([0.02, 0.06]),
+        divide=0,
+        speed=rng.choice([0.01, 0.05]),
+        turn=0.05,
+        overlap=0.2,
+    )
+    k = scene.y.shape[1]
+    reach = _loguniform(rng, 2.5, 14.0) * np.exp(0.2 * rng.standard_normal(k))  # half height in frames
+    middle = rng.uniform(-0.5 * reach.mean(), t - 1 + 0.5 * reach.mean(), k)
+    middle[0] = rng.uniform(-0.5, 0.5) * reach[0]
+    q = np.abs(np.arange(t)[:, None] - middle) / reach
+    full = scene.r.copy()
+    scene.r = full * np.sqrt(np.clip(1 - q**2, 0, 1)) + 1e-3
+    scene.alive &= (q < 0.97) & (scene.r > 1.5)
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t, _depth_change(rng)), rng)
+    image = _glow(rng, scene, buf, d)
+    ghost = _Scene(
+        **{
+            **{s: getattr(scene, s) for s in scene.__dataclass_fields__},
+            "r": full * 0.8,
+            "alive": (q >= 0.9) & (q < rng.uniform(1.2, 2.2)),
+            "painter": False,
+        }
+    )
+    if ghost.alive.any():
+        out = _rasterise(ghost, _FLAT, rng)
+        weak = ghost.gain * np.exp(-1.5 * np.maximum(q - 0.9, 0)) * rng.uniform(0.15, 0.6)
+        image = image + _blur(out.cover() * _look_up(weak, out.index), d * rng.uniform(0.1, 0.25) + 1)
+    fade = np.exp(-rng.choice([0.0, 0.05, 0.15]) * np.arange(t))[:: rng.choice([-1, 1])]
+    return image * fade[:, None, None].astype(np.float32), buf.index, scene
+
+
+def _histology(rng: Rng, n: int, t: int) -> _Drawn:
+    d = _diameter(rng, n, 10, 110)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d, 0.1, 0.7),
+        rough=rng.choice([0.04, 0.1]),
+        spread=0.3,
+        aspect=(1.0, rng.uniform(1.3, 2.6)),
+        divide=0,
+        speed=rng.choice([0.0, 0.03, 0.1]),
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t), rng)
+    stretch = rng.uniform(1.0, 4.0)
+    tissue = _moving(
+        scene,
+        lambda m: 0.6 * _noise(rng, m, m, d * 0.3 + 1, stretch) + _fractal(rng, m, m, 2 * d, 1.5, 0.75),
+        rng.choice([0.0, 0.15]),
+    )
+    image = rng.uniform(0.6, 0.8) + rng.uniform(0.04, 0.12) * tissue
+    if rng.random() < 0.5:  # lumen and fat: white holes
+        holes = _moving(scene, lambda m: _noise(rng, m, m, rng.uniform(1.0, 2.5) * d))
+        image = np.where(holes > rng.uniform(0.9, 1.6), np.float32(0.95), image)
+    ink = rng.uniform(0.2, 0.55) * (1 - rng.choice([0.2, 0.6]) * (1 - np.clip(buf.gain(scene), 0, 1)))
+    body = ink - rng.uniform(0.02, 0.15) * buf.tex
+    body -= rng.uniform(0, 0.15) * np.exp(-((buf.depth / max(0.08 * d, 1)) ** 2))
+    if rng.random() < 0.3:
+        body += rng.uniform(0.1, 0.3) * _dome(buf, 1)  # pale, vesicular nuclei
+    cover = (buf.cover(rng.choice([1.0, 2.0])) * (buf.index >= 0)).astype(np.float32)
+    return image * (1 - cover) + cover * np.minimum(body, image + 0.1), buf.index, scene
+
+
+def _phase(rng: Rng, n: int, t: int) -> _Drawn:
+    """Phase contrast: flat or dark bodies with bright halos, shade-off inside."""
+    d = _diameter(rng, n, 14, 150)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d),
+        rough=rng.uniform(0.04, 0.3),
+        aspect=(1.0, rng.uniform(1.2, 3.5)),
+        overlap=0.15,
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.04, 0.12), 1.0), t), rng)
+    cover = buf.cover()
+    wide = max(d * rng.uniform(0.05, 0.15), 0.8)
+    halo = _blur(cover, wide)
+    weight = np.clip(0.4 + 0.6 * buf.gain(scene), 0, 1.3)
+    image = np.full_like(cover, 0.5)
+    image += rng.uniform(0.1, 0.5) * (halo * (1 - cover)) * 2
+    image += rng.choice([-0.35, -0.2, -0.05, 0.08]) * cover * weight
+    image -= rng.uniform(0, 0.5) * np.clip(cover - halo, 0, 1)  # dark rim
+    image += cover * rng.uniform(0.03, 0.16) * buf.tex
+    if rng.random() < 0.5:
+        core = np.exp(-((np.hypot(buf.u, buf.v) / rng.uniform(0.3, 0.5)) ** 4))
+        image += core * cover * rng.uniform(-0.12, 0.12)
+    if rng.random() < 0.35:  # some rounded, bright cells
+        bright = _look_up((rng.random(scene.y.shape[1]) < 0.3)[None] * np.ones((t, 1)), buf.index)
+        image += bright * cover * rng.uniform(0.2, 0.6) * _dome(buf, 0.7)
+    image += rng.uniform(0.0, 0.04) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.0))
+    return image, buf.index, scene
+
+
+def _dic(rng: Rng, n: int, t: int) -> _Drawn:
+    """Differential interference: the slope of a height map along one direction."""
+    d = _diameter(rng, n, 14, 150)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d),
+        rough=rng.uniform(0.03, 0.2),
+        aspect=(1.0, rng.uniform(1.1, 2.5)),
+        overlap=0.2,
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.04, 0.15), 1.2), t), rng)
+    height = buf.cover() * (0.3 + _dome(buf, rng.uniform(0.4, 1.0))) * np.clip(buf.gain(scene), 0.4, 1)
+    height += buf.cover() * rng.uniform(0.02, 0.12) * buf.tex
+    core = np.exp(-((np.hypot(buf.u, buf.v) / rng.uniform(0.25, 0.45)) ** 4))
+    height += rng.uniform(0, 0.3) * core * buf.cover()
+    height = _blur(height, rng.uniform(0.5, 1.5))
+    turn = rng.uniform(0, 2 * np.pi)
+    slope = np.sin(turn) * np.gradient(height, axis=1) + np.cos(turn) * np.gradient(height, axis=2)
+    image = slope * np.float32(min(d, 40) * 0.1) + rng.choice([0.0, 0.1]) * height
+    image += rng.uniform(0.005, 0.05) * _moving(scene, lambda m: _fractal(rng, m, m, d, 1.5, 0.8))
+    return image, buf.index, scene
+
+
+def _yeast(rng: Rng, n: int, t: int) -> _Drawn:
+    """Brightfield: rings whose sign and width depend on focus, little contrast inside."""
+    d = _diameter(rng, n, 12, 110)
+    scene = _scene(
+        rng, n, t, d, _count(rng, n, d, 0.04, 0.7), rough=0.02, aspect=(1.0, 1.35), touch=0.8, overlap=0.1
+    )
+    ring = max(d * rng.uniform(0.03, 0.09), 0.8)
+    grain = max(d * rng.uniform(0.08, 0.25), 1.0)
+    buf = _rasterise(scene, _pool(rng, grain, t), rng, reach=min(3 * ring, 10))
+    sign = rng.choice([-1, 1])
+    where = buf.depth + rng.uniform(-0.5, 0.5) * ring
+    image = sign * np.exp(-((where / ring) ** 2))
+    image -= sign * rng.uniform(0.2, 0.9) * np.exp(-(((where - 2 * ring) / ring) ** 2))
+    image -= sign * rng.uniform(0.0, 0.8) * np.exp(-(((where + 2 * ring) / ring) ** 2))
+    inside = buf.cover()
+    image += inside * (rng.uniform(-0.3, 0.3) + rng.uniform(0, 0.25) * buf.tex)
+    if rng.random() < 0.5:  # vacuole
+        place = rng.uniform(-0.35, 0.35, 2)
+        inner = np.hypot(buf.u - place[0], buf.v - place[1]) - rng.uniform(0.2, 0.4)
+        image += rng.uniform(-0.6, 0.6) * np.exp(-((inner * d * 0.5 / ring) ** 2)) * inside
+    image += rng.uniform(0.02, 0.15) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.0))
+    return image.astype(np.float32), buf.index, scene
+
+
+def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
+    long = rng.uniform(2.0, 6.0)
+    d = _diameter(rng, n, 10, 75)  # circle of equal area; the rod is longer
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d, 0.05, 0.6),
+        aspect=(long * 0.7, long * 1.4),
+        rod=True,
+        touch=0.8,
+        divide=0.15,
+        bend=rng.choice([0.0, 0.08, 0.2]),
+        overlap=0.2,
+        spread=0.15,
+        turn=rng.choice([0.02, 0.1, 0.3]),
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.3), 1.0), t), rng)
+    if rng.random() < 0.4:
+        return _glow(rng, scene, buf, 0.6 * d), buf.index, scene
+    cover = buf.cover()
+    weight = np.clip(0.5 + 0.5 * buf.gain(scene), 0, 1)
+    image = 0.6 - cover * weight * rng.uniform(0.2, 0.5) * (0.5 + 0.5 * _dome(buf, 0.5))
+    image += cover * rng.uniform(0, 0.06) * buf.tex
+    image += rng.uniform(0, 0.7) * _blur(cover, max(0.12 * d, 1.0)) * (1 - cover)
+    image += rng.uniform(0, 0.05) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.0))
+    return image.astype(np.float32), buf.index, scene
+
+
+def _membrane(rng: Rng, n: int, t: int, em: bool = False) -> _Drawn:
+    """Cells that tile the plane, seen by their walls."""
+    d = max(_diameter(rng, n, 18, 120), n / 9)
+    scene = _tiling_scene(rng, n, t, d, rng.choice([0.02, 0.1]), 1.5)
+    buf = _tile(scene, _pool(rng, max(d * rng.uniform(0.03, 0.15), 1.0), t), rng)
+    wide = max(d * rng.uniform(0.02, 0.08), 0.7)
+    near = buf.depth if rng.random() < 0.5 else np.abs(buf.depth)
+    wall = np.exp(-((near / wide) ** 2)) * (buf.depth > -2 * wide - 1)
+    patchy = 1 + rng.choice([0.0, 0.25, 0.5]) * _moving(scene, lambda m: _noise(rng, m, m, d * 0.6), 0.1)
+    inner = 0.15 * rng.random() + rng.uniform(0.0, 0.15) * buf.tex
+    inner += rng.uniform(0, 0.4) * np.clip(buf.gain(scene), 0, 1)
+    if em:
+        image = 0.55 + 0.4 * (inner - 0.2) + 0.1 * _em_ground(rng, scene, d) - 0.45 * wall * patchy.clip(0.3)
+    else:
+        image = inner * (buf.index >= 0) + wall * patchy.clip(0.1)
+        if rng.random() < 0.3:  # nuclei as well
+            spot = np.clip(1 - buf.rho / rng.uniform(0.3, 0.6), 0, 1) > 0.05
+            image += spot * rng.uniform(0.1, 0.5) * (buf.index >= 0)
+        if rng.random() < 0.3:
+            image = -image
+    labels = buf.index if wide < 3 else np.where(buf.depth > wide / 3, buf.index, -1)
+    return image.astype(np.float32), labels, scene
+
+
+def _em_ground(rng: Rng, scene: _Scene, d: float) -> Array:
+    """Cytoplasm of electron micrographs: grains, dark membranes, vesicles."""
+
+    def make(m: int) -> Array:
+        ground = 0.7 * _fractal(rng, m, m, max(d * 0.4, 3), 1.2, 0.9)
+        for _ in range(rng.integers(1, 4)):
+            lines = np.abs(_noise(rng, m, m, d * rng.uniform(0.4, 1.5)))
+            ground -= rng.uniform(0.8, 2.2) * np.exp(-((lines / rng.uniform(0.06, 0.15)) ** 2))
+        spots = _noise(rng, m, m, max(d * 0.12, 2.0))
+        ground -= rng.uniform(0, 1.5) * np.clip(spots - 1.2, 0, 1)
+        return ground
+
+    return _moving(scene, make, rng.choice([0.0, 0.1, 0.25]))
+
+
+def _em(rng: Rng, n: int, t: int) -> _Drawn:
+    """Mitochondria-like dark bodies with inner folds; or cells by their dark membranes."""
+    if rng.random() < 0.25:
+        return _membrane(rng, n, t, em=True)
+    d = _diameter(rng, n, 16, 130)
+    long = rng.uniform(1.0, 3.0)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d, 0.06, 0.4, 40),
+        rough=rng.uniform(0.03, 0.12),
+        spread=0.3,
+        aspect=(1.0, max(long, 1.2)),
+        rod=bool(rng.random() < 0.3),
+        bend=0.15,
+        divide=0,
+        speed=rng.choice([0.01, 0.04, 0.1]),
+        turn=0.06,
+        touch=0.2,
+    )
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.03, 0.1), 1.0), t, _depth_change(rng)), rng)
+    ground = 0.6 + rng.uniform(0.06, 0.12) * _em_ground(rng, scene, d)
+    folds = np.sin(2 * np.pi * (buf.v * rng.uniform(1.5, 3.5) + 0.25 * buf.tex + 0.3 * np.sin(3 * buf.u)))
+    body = rng.uniform(0.25, 0.5) + rng.uniform(0.0, 0.13) * folds + rng.uniform(0.02, 0.07) * buf.tex
+    body -= rng.uniform(0.1, 0.25) * np.exp(-((buf.depth / max(0.035 * d, 0.8)) ** 2))
+    if rng.random() < 0.5:  # other organelles, not labelled, of another look
+        hide = rng.random(scene.y.shape[1]) < 0.3
+        hide[0] = False
+        scene.ids = np.where(hide, 0, scene.ids)
+        other = _look_up(hide[None] * np.ones((t, 1)), buf.index)
+        body = np.where(other > 0, rng.choice([0.15, 0.85]) + 0.03 * buf.tex, body)
+    cover = buf.cover()
+    return (ground * (1 - cover) + body * cover).astype(np.float32), buf.index, scene
+
+
+def _organs(rng: Rng, n: int, t: int) -> _Drawn:
+    """Slices of a body: regions of nearly even grey, one in another, changing from frame to frame."""
+    if rng.random() < 0.4:
+        return _regions(rng, n, t)
+    d = _diameter(rng, n, 18, 140)
+    count = int(np.clip(_count(rng, n, d, 0.1, 0.5, 18), 2, 18))
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        count,
+        rough=rng.uniform(0.05, 0.2),
+        spread=0.4,
+        divide=0,
+        overlap=0.7,
+        aspect=(1.0, rng.uniform(1.3, 2.2)),
+        speed=rng.choice([0.01, 0.05, 0.12]),
+        turn=0.06,
+    )
+    for j in range(1, count):  # some organs lie inside others
+        if rng.random() < 0.3:
+            host = int(rng.integers(0, count))
+            if scene.r[0, host] > 1.5 * scene.r[0, j] or host == 0:
+                scene.r[:, j] = np.minimum(scene.r[:, j], 0.5 * scene.r[:, host])
+                off = rng.uniform(-0.25, 0.25, 2) * scene.r[0, host]
+                scene.y[:, j], scene.x[:, j] = scene.y[:, host] + off[0], scene.x[:, host] + off[1]
+    swell = np.exp(rng.choice([0.03, 0.1, 0.2]) * _smooth_walk(rng, t, count))
+    scene.r *= swell.clip(0.4, 1.6)
+    return _slices(rng, scene, d, t)
+
+
+def _lattice(rng: Rng, n: int, d: float) -> Array:
+    """Centres (K, 2) of cells that tile the plane, or a patch of it; the first is the most central."""
+    across = int(n / d + 2.5)
+    rows, cols = np.meshgrid(np.arange(across), np.arange(across), indexing="ij")
+    centre = np.stack([rows.ravel() + 0.0, cols.ravel() + 0.5 * (rows.ravel() % 2)], 1) - 0.5
+    centre = (centre + rng.uniform(0.1, 0.3) * rng.standard_normal(centre.shape)) * d
+    if rng.random() < 0.35:
+        inside = np.hypot(*(centre - rng.uniform(0.3, 0.7, 2) * n).T) < rng.uniform(0.3, 0.7) * n
+        centre = centre[inside] if inside.any() else centre
+    return centre[np.argsort(np.abs(centre - n / 2).max(1))]
+
+
+def _tiling_scene(rng: Rng, n: int, t: int, d: float, spread: float, strength: float) -> _Scene:
+    centre = _lattice(rng, n, d)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        len(centre),
+        spread=spread,
+        aspect=(1.0, rng.uniform(1.05, 1.6)),
+        divide=0,
+        speed=rng.choice([0.0, 0.03, 0.08]),
+        turn=0.03,
+        overlap=1.0,
+    )
+    scene.y += centre[:, 0] - scene.y[:1]
+    scene.x += centre[:, 1] - scene.x[:1]
+    scene.alive[:] = True
+    scene.warp = _warp(rng, n, d, strength)
+    return scene
+
+
+def _regions(rng: Rng, n: int, t: int) -> _Drawn:
+    """Organs that touch: a plane of regions of different grey, with no wall or a thin one."""
+    d = max(_diameter(rng, n, 25, 150), n / 8)
+    scene = _tiling_scene(rng, n, t, d, 0.3, rng.uniform(1.5, 3.0))
+    k = scene.y.shape[1]
+    scene.r *= np.exp(rng.choice([0.01, 0.05]) * _smooth_walk(rng, t, k))
+    buf = _tile(scene, _pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t, _depth_change(rng)), rng)
+    level = rng.permutation(np.linspace(0.1, 1.0, k))
+    gone = rng.random(k) < 0.25  # fat and muscle between the organs: grey as well, not labelled
+    gone[0] = False
+    level[gone] = rng.uniform(0.1, 0.6)
+    scene.ids = np.where(gone, 0, scene.ids)
+    image = _look_up(level[None] * np.ones((t, 1)), buf.index)
+    image += rng.choice([0.01, 0.05, 0.12]) * buf.tex
+    if rng.random() < 0.4:
+        line = np.exp(-((buf.depth / max(0.03 * d, 0.8)) ** 2)) * (buf.index >= 0)
+        image += rng.choice([-0.3, 0.3]) * line
+    return _blur(image, rng.uniform(0.5, 1.5)).astype(np.float32), buf.index, scene
+
+
+def _slices(rng: Rng, scene: _Scene, d: float, t: int) -> _Drawn:
+    n, k = scene.n, scene.y.shape[1]
+    # The body around the organs, drawn first and not labelled.
+    body = rng.random() < 0.8
+    if body:
+        big = _scene(
+            rng,
+            n,
+            t,
+            n * rng.uniform(0.7, 1.3),
+            1,
+            rough=0.05,
+            aspect=(1.0, 1.4),
+            divide=0,
+            speed=0.01,
+            turn=0.01,
+        )
+        frame = _rasterise(big, _FLAT, rng)
+    level = rng.permutation(np.linspace(0.12, 1.0, k) + rng.uniform(-0.04, 0.04, k))
+    scene.ids = np.where(rng.random(k) < 0.85, scene.ids, 0)
+    scene.ids[0] = 1
+    tissue = rng.uniform(0.3, 0.6)
+    level = np.where(np.abs(level - tissue) < 0.06, level + 0.15, level)
+    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.3), 1.0), t, _depth_change(rng)), rng)
+    ground = np.full((t, n, n), tissue, np.float32)
+    ground += rng.uniform(0.01, 0.09) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.5, 0.8), 0.15)
+    if body:
+        skin = np.exp(-((frame.depth / max(0.03 * n, 1)) ** 2)) * rng.choice([-0.25, 0.0, 0.4])
+        cover = frame.cover()
+        ground = (ground + skin) * cover + (1 - cover) * rng.choice([0.0, 0.02, 0.1])
+    value = _look_up(level[None] * np.ones((t, 1)), buf.index)
+    value = value + rng.choice([0.01, 0.04, 0.09]) * buf.tex
+    if rng.random() < 0.4:  # capsule, cortex, vessel wall
+        value = value + rng.choice([-0.25, 0.25, 0.4]) * np.exp(-((buf.depth / max(0.06 * d, 1)) ** 2))
+    inside = (buf.index >= 0).astype(np.float32)
+    image = ground * (1 - inside) + value * inside
+    return _blur(image, rng.uniform(0.4, 1.4)).astype(np.float32), buf.index, scene
+
+
+def _tube(rng: Rng, n: int, t: int) -> _Drawn:
+    """Cross-sections of a cord in its canal beside a bony body; or of vessels and airways."""
+    d = _diameter(rng, n, 20, 110)
+    if rng.random() < 0.4:
+        count = _count(rng, n, d, 0.05, 0.3, 20)
+        scene = _scene(
+            rng,
+            n,
+            t,
+            d,
+            count,
+            rough=0.04,
+            spread=0.4,
+            divide=0,
+            overlap=0.2,
+            speed=rng.choice([0.05, 0.15, 0.3]),
+            aspect=(1.0, 1.6),
+        )
+        return _slices(rng, scene, d, t)
+    parts = 4 + int(rng.integers(0, 4))
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        parts,
+        rough=0.06,
+        divide=0,
+        overlap=1.0,
+        speed=rng.choice([0.02, 0.08]),
+        aspect=(1.0, 1.5),
+        turn=0.03,
+    )
+    scene.alive[:] = True
+    # column 0 is drawn last, on top: the cord; 1 the bone, 2 the canal around the cord
+    turn = rng.uniform(0, 2 * np.pi)
+    size = 0.5 * d
+    for j, (away, radius) in enumerate([(0.0, 0.5), (1.5, 1.25), (0.0, 0.85)]):
+        scene.r[:, j] = size * radius * (scene.r[:, j] / scene.r[0, j])
+        scene.y[:, j] = scene.y[:, 0] + away * size * np.sin(turn)
+        scene.x[:, j] = scene.x[:, 0] + away * size * np.cos(turn)
+    for j in range(3, parts):  # processes, ribs, muscles
+        where = turn + np.pi + rng.uniform(-1.8, 1.8)
+        scene.y[:, j] = scene.y[:, 0] + rng.uniform(1.1, 2.2) * size * np.sin(where)
+        scene.x[:, j] = scene.x[:, 0] + rng.uniform(1.1, 2.2) * size * np.cos(where)
+        scene.r[:, j] *= rng.uniform(0.4, 0.9)
+    scene.aspect[:, 0] = scene.aspect[:, 0].clip(1.0, 1.6)
+    swell = np.exp(rng.choice([0.03, 0.1]) * _smooth_walk(rng, t, 1))
+    scene.r *= swell
+    return _slices(rng, scene, d, t)
+
+
+def _texture(rng: Rng, n: int, t: int) -> _Drawn:
+    """Objects that differ from their surroundings in texture more than in brightness."""
+    d = _diameter(rng, n, 30, 150)
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        _count(rng, n, d, 0.04, 0.5, 25),
+        rough=rng.uniform(0.03, 0.2),
+        aspect=(1.0, rng.uniform(1.1, 2.2)),
+    )
+    grain = max(d * rng.uniform(0.03, 0.12), 1.0)
+    buf = _rasterise(scene, _pool(rng, grain, t), rng)
+    other = grain * rng.choice([0.4, 2.5])
+    change = rng.choice([0.0, 0.1])
+    ground = _moving(scene, lambda m: _fractal(rng, m, m, max(other * 2, 2.0), 1.0), change)
+    amount = rng.uniform(0.3, 1.0)
+    body = amount * buf.tex + rng.uniform(-0.8, 0.8)
+    cover = buf.cover()
+    image = body * cover + (1 - cover) * ground * rng.uniform(0.2, 0.8)
+    if rng.random() < 0.4:
+        rim = np.exp(-((buf.depth / max(0.03 * d, 0.9)) ** 2))
+        image += rng.choice([-1, 1]) * rng.uniform(0.4, 1.2) * rim
+    return image.astype(np.float32), buf.index, scene
+
+
+def _small(rng: Rng, n: int, t: int) -> _Drawn:
+    return _fluo(rng, n, t, small=True)
+
+
+_LOOKS: dict[str, tuple[Callable[[Rng, int, int], _Drawn], float]] = {
+    "fluo": (_fluo, 1.5),
+    "small": (_small, 0.8),
+    "cyto": (_cyto, 1.0),
+    "zstack": (_zstack, 1.2),
+    "histology": (_histology, 1.0),
+    "phase": (_phase, 1.4),
+    "dic": (_dic, 0.9),
+    "yeast": (_yeast, 0.9),
+    "bacteria": (_bacteria, 1.2),
+    "membrane": (_membrane, 1.0),
+    "em": (_em, 1.1),
+    "organs": (_organs, 1.1),
+    "tube": (_tube, 0.8),
+    "texture": (_texture, 0.8),
+}
+MODES: tuple[str, ...] = tuple(_LOOKS)
+MODE_WEIGHTS: tuple[float, ...] = tuple(weight for _, weight in _LOOKS.values())
+_WEIGHTS = np.array(MODE_WEIGHTS) / sum(MODE_WEIGHTS)
+
+
+# ---------------------------------------------------------------------------------------------- imaging
+
+
+def _render(rng: Rng, size: int, n_frames: int, mode: str) -> tuple[Array, Array]:
+    coarse = rng.random() < 0.42
+    n = int(rng.integers(size // 4, int(size * 0.65))) if coarse else size
+    if mode == "small":
+        n = size if rng.random() < 0.7 else int(rng.integers(size // 2, size))
+    image, index, scene = _LOOKS[mode][0](rng, n, n_frames)
+    ids = np.append(scene.ids, 0).astype(np.uint16)
+    labels = _drop_crumbs(ids[index], 4 if n < size // 2 else 9)
+    image = _imaging(rng, image.astype(np.float32, copy=False), mode, 2 * float(np.median(scene.r[0])))
+    low, high = np.percentile(image, [0.1, 99.9])
+    span = max(high - low, 1e-6)
+    if rng.random() < 0.25:  # the rest of the stack was brighter, or darker, than what is seen here
+        high += span * rng.uniform(0, 1.2)
+        low -= span * rng.uniform(0, 0.3)
+    image = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    if n != size:
+        kind = _resampler(size, n, "linear")
+        image = np.clip(kind @ image @ kind.T, 0, 1)
+        at = np.minimum(((np.arange(size) + 0.5) * n / size).astype(int), n - 1)
+        labels = labels[:, at][:, :, at]
+    return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels, np.uint16)
+
+
+def _drop_crumbs(labels: Array, least: int) -> Array:
+    """Unlabel objects of which fewer than `least` pixels show on a frame."""
+    out = labels.copy()
+    for frame in out:
+        area = np.bincount(frame.ravel())
+        few = np.flatnonzero((area > 0) & (area < least))
+        if few.size:
+            frame[np.isin(frame, few)] = 0
+    return out
+
+
+def _imaging(rng: Rng, image: Array, mode: str, diameter: float) -> Array:
+    """Optics and camera: blur, uneven light, bleaching, dirt, noise, gamma, inversion."""
+    t, n, _ = image.shape
+    glowing = mode in ("fluo", "small", "cyto", "zstack")
+    span = float(np.percentile(image[:, ::2, ::2], 99.5) - np.percentile(image[:, ::2, ::2], 0.5)) + 1e-6
+    image = (image - float(image.min())) / span
+    psf = rng.choice([0.0, 0.6, 1.0, 1.8, 3.0], p=[0.2, 0.3, 0.27, 0.16, 0.07]) * max(n / 256, 0.5)
+    widest = diameter * (0.05 if mode == "dic" else 0.12)  # beyond that nothing is left to be found
+    psf = min(psf, widest)
+    image = _blur(image, psf)
+    if rng.random() < 0.3:  # focus drifts
+        wave = 0.5 * (1 + np.sin(rng.uniform(0, 6.3) + rng.uniform(0.2, 1.0) * np.arange(t)))
+        soft = _blur(image, min(rng.uniform(1.0, 3.0) * n / 256 + 0.3, widest))
+        image = image + wave[:, None, None].astype(np.float32) * (soft - image)
+    if rng.random() < 0.4:  # uneven light
+        light = 1 + rng.uniform(0.05, 0.3) * _noise(rng, n, n, n * rng.uniform(0.4, 1.0))
+        image = image * light.clip(0.3) if glowing or rng.random() < 0.5 else image + 0.6 * (light - 1)
+    image = _dirt(rng, image, glowing)
+    fade = rng.choice([0.0, 0.03, 0.1], p=[0.5, 0.3, 0.2]) if glowing else rng.choice([0.0, 0.01])
+    flicker = rng.choice([0.0, 0.02, 0.08], p=[0.6, 0.3, 0.1]) * rng.standard_normal(t)
+    image = image * np.exp(-fade * np.arange(t) + flicker)[:, None, None].astype(np.float32)
+    if rng.random() < 0.08:  # saturated camera
+        image = np.minimum(image, np.float32(np.percentile(image[:, ::2, ::2], rng.uniform(90, 99))))
+    if rng.random() < 0.05:  # scan lines
+        image = image + rng.uniform(0.01, 0.08) * rng.standard_normal((t, n, 1), dtype=np.float32)
+    amount = _loguniform(rng, 0.004, 0.2 if rng.random() < 0.3 else 0.07)
+    grain = rng.standard_normal(image.shape, dtype=np.float32)
+    if rng.random() < 0.25:
+        grain = _blur(grain, 0.6) * 1.8
+    shot = rng.uniform(0.3, 1.0) if glowing else rng.uniform(0.0, 0.6)
+    image = image + amount * grain * np.sqrt(1 - shot + shot * np.clip(image, 0, 2))
+    if rng.random() < 0.3:
+        low = float(image.min())
+        image = (np.maximum(image - low, 0) / (1.5 - min(low, 0.4))) ** np.float32(rng.uniform(0.5, 1.6))
+    if rng.random() < (0.08 if glowing else 0.2):
+        image = -image
+    return image
+
+
+def _dirt(rng: Rng, image: Array, glowing: bool) -> Array:
+    """Specks that stay or wander, and large blobs out of focus; none of them is labelled."""
+    t, n, _ = image.shape
+    if rng.random() < 0.3:
+        count = int(rng.integers(1, 25))
+        where = rng.uniform(0, n, (count, 2))
+        walk = rng.choice([0.0, 0.01]) * n * rng.standard_normal((t, count, 2)).cumsum(0)
+        spots = np.zeros_like(image)
+        at = np.rint(where + walk).astype(int)
+        good = ((at >= 0) & (at < n)).all(-1)
+        frame, which = np.nonzero(good)
+        power = _loguniform(rng, 0.3, 1.2, count) * (1 if glowing else rng.choice([-1, 1]))
+        spots[frame, at[frame, which, 0], at[frame, which, 1]] = power[which]
+        sigma = rng.uniform(0.6, 1.6) * max(n / 256, 0.5)
+        image = image + _blur(spots, sigma) * np.float32(6.3 * max(sigma, 0.3) ** 2)
+    if rng.random() < 0.2:
+        rows = np.arange(n, dtype=np.float32)
+        for _ in range(int(rng.integers(1, 4))):
+            cy, cx = rng.uniform(0, n, 2)
+            wide = rng.uniform(0.05, 0.2) * n
+            blob = np.exp(-(((rows - cy) / wide) ** 2))[:, None] * np.exp(-(((rows - cx) / wide) ** 2))[None]
+            image = image + np.float32(rng.uniform(0.1, 0.5) * (1 if glowing else rng.choice([-1, 1]))) * blob
+    return image

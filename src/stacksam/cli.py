@@ -1,0 +1,370 @@
+"""The command line: ``stacksam segment``, ``demo``, ``replay``, ``info``, ``models`` and ``evaluate``.
+
+A script can rely on this: results go to stdout and everything else to stderr; an error is one line that
+begins with ``error:``; and the exit status says what kind it was (see `stacksam.cli_options.STATUS`). All
+input is checked before any work begins. What has been computed when a run is stopped is kept, and the same
+command goes on from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stacksam import __version__
+from stacksam.cli_models import models_app
+from stacksam.cli_options import (
+    EPILOG,
+    AtOption,
+    AxesOption,
+    BoxOption,
+    ChannelsOption,
+    DeviceOption,
+    Direction,
+    DirectionOption,
+    DtypeOption,
+    FirstOption,
+    FormatOption,
+    FrameAxisOption,
+    Group,
+    IntensityOption,
+    JsonOption,
+    LabelsAs,
+    LabelsAsOption,
+    LabelsFrameOption,
+    LabelsOption,
+    LastOption,
+    LevelOption,
+    ModelOption,
+    NegativeOption,
+    OutOption,
+    OverwriteOption,
+    PictureOption,
+    PointOption,
+    Precision,
+    PromptsOption,
+    QuietOption,
+    SeriesOption,
+    SessionOption,
+    SpacingOption,
+    StackPath,
+    option,
+    reporter,
+    show,
+    show_json,
+    stack_arguments,
+    tell,
+)
+from stacksam.errors import InputError, StackError, StorageError
+
+if TYPE_CHECKING:
+    from stacksam.outputs import Outputs
+    from stacksam.session.models import Model
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="stacksam",
+    cls=Group,
+    help="Follow objects through image stacks: prompt a cell or an organ on one frame, get it on all frames.",
+    epilog=EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models_app, name="models")
+
+
+def main() -> None:
+    """Entry point of the ``stacksam`` command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    traceback: Annotated[  # noqa: ARG001 - read where errors are told
+        bool, typer.Option("--traceback", help="Show where in the program an error arose.")
+    ] = False,
+) -> None:
+    if version:
+        show(f"stacksam {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        show(ctx.get_help())
+
+
+@app.command(epilog=EPILOG)
+def segment(  # noqa: PLR0913, PLR0917 - one argument an option
+    stack: StackPath,
+    point: PointOption = None,
+    negative: NegativeOption = None,
+    box: BoxOption = None,
+    prompts: PromptsOption = None,
+    labels: LabelsOption = None,
+    labels_frame: LabelsFrameOption = None,
+    labels_as: LabelsAsOption = LabelsAs.MASK,
+    session: SessionOption = None,
+    direction: DirectionOption = Direction.BOTH,
+    first: FirstOption = None,
+    last: LastOption = None,
+    frame_axis: FrameAxisOption = None,
+    at: AtOption = None,
+    channels: ChannelsOption = None,
+    intensity: IntensityOption = None,
+    axes: AxesOption = None,
+    spacing: SpacingOption = None,
+    level: LevelOption = 0,
+    series: SeriesOption = None,
+    model: ModelOption = "nano",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    out: OutOption = None,
+    formats: FormatOption = None,
+    overwrite: OverwriteOption = False,
+    picture: PictureOption = True,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow objects through a stack and write their labels.
+
+    Say which objects with clicks, boxes, a table, a label image or a saved session. Frames are counted from
+    0; places are rows (Y) and columns (X) in pixels from the upper left. An ID is your number for an object:
+    the same one on several frames is the same object.
+
+    Example: stacksam segment cells.tif --point 0,1,120,96 --point 0,2,80,40
+    """
+    from stacksam import prompt_files as reading
+    from stacksam.outputs import Outputs
+    from stacksam.runs import check_span, follow
+    from stacksam.session.stack import open_stack
+
+    given = [reading.point_from_text(text) for text in point or ()]
+    given += [reading.point_from_text(text, positive=False) for text in negative or ()]
+    given += [reading.box_from_text(text) for text in box or ()]
+    given += reading.read_prompts(prompts) if prompts else []
+    given += reading.read_session_prompts(session) if session else []
+    if labels_frame is not None and labels is None:
+        raise InputError("--labels-frame is given without --labels; name the label image")
+    outputs = Outputs.named(out or _beside(stack), formats or (), picture=picture)
+    how = stack_arguments(frame_axis, at, channels, intensity, axes, spacing, level, series)
+    with open_stack(stack.expanduser().absolute(), **how) as opened:
+        if labels is not None:
+            given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
+        wanted = reading.check_all(given, opened)
+        check_span(opened, first, last)
+        outputs.check(overwrite=overwrite)
+        with _kept(outputs):
+            loaded = _load(model, device, dtype, quiet)
+            if overwrite:
+                outputs.clear()
+            summary = follow(
+                opened,
+                loaded,
+                wanted,
+                outputs,
+                direction=direction.value,
+                first=first,
+                last=last,
+                report=reporter(quiet),
+            )
+    _show_summary(summary, quiet, as_json)
+
+
+@app.command(epilog=EPILOG)
+def demo(
+    out: Annotated[Path, option("--out", "-o", about="Folder for the results.")] = Path("stacksam-demo"),
+    model: ModelOption = "nano",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Try it: follow cells through a small time-lapse and a small z-stack that come with stacksam."""
+    from stacksam.demo import check_demo, format_demo, run_demo
+
+    with _kept(*check_demo(out, overwrite=overwrite)):
+        loaded = _load(model, device, dtype, quiet)
+        results = run_demo(out, loaded, overwrite=overwrite, report=reporter(quiet))
+    if as_json:
+        show_json([result.to_json() for result in results])
+    elif not quiet:
+        show(format_demo(results))
+
+
+@app.command(epilog=EPILOG)
+def replay(  # noqa: PLR0913, PLR0917 - one argument an option
+    session: Annotated[Path, typer.Argument(metavar="SESSION", help="A saved session: session.json")],
+    stack: Annotated[Path | None, option("--stack", about="The stack, if it has moved.")] = None,
+    model: Annotated[str | None, option("--model", about="The model, if its file has moved.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    out: OutOption = None,
+    formats: FormatOption = None,
+    overwrite: OverwriteOption = False,
+    picture: PictureOption = True,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the labels of a saved session again, from its prompts and settings.
+
+    Results go to SESSION.stacksam beside the session file, unless --out says otherwise.
+    """
+    from stacksam.outputs import Outputs
+    from stacksam.runs import open_session_stack, replay_session, session_model
+
+    outputs = Outputs.named(out or _beside(session), formats or (), picture=picture)
+    with open_session_stack(session, stack) as opened:
+        outputs.check(overwrite=overwrite, resume=False)
+        try:
+            loaded = _load(model or session_model(session), device, dtype, quiet)
+            outputs.clear()
+            summary = replay_session(session, opened, loaded, outputs, report=reporter(quiet))
+        finally:
+            outputs.leave()
+    _show_summary(summary, quiet, as_json)
+
+
+@app.command(epilog=EPILOG)
+def info(
+    stack: StackPath,
+    frame_axis: FrameAxisOption = None,
+    at: AtOption = None,
+    channels: ChannelsOption = None,
+    axes: AxesOption = None,
+    level: LevelOption = 0,
+    series: SeriesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a stack holds, and how it would be read."""
+    from stacksam.io import open_image
+    from stacksam.session.stack import open_stack
+
+    with open_image(stack, level=level, series=series, axes=axes) as image:
+        about: dict[str, Any] = {
+            "source": image.source,
+            "axes": image.axes,
+            "shape": list(image.shape),
+            "dtype": str(image.dtype),
+            "rgb": image.rgb,
+            "scale": image.scale,
+            "units": image.units,
+        }
+        try:
+            opened = open_stack(image, **stack_arguments(frame_axis, at, channels))
+            about |= {"frames": opened.describe(), "question": None}
+        except StackError as error:
+            # More than one way to read it: the file is fine, and the user has to choose.
+            about |= {"frames": None, "question": str(error)}
+    if as_json:
+        show_json(about)
+        return
+    show(f"{about['source']}: {about['dtype']}, {'colours' if about['rgb'] else 'values'}")
+    for axis, size in zip(about["axes"], about["shape"], strict=True):
+        unit = about["units"][axis]
+        show(f"  {axis}  {size:>6}" + (f"  step {about['scale'][axis]:g} {unit}" if unit else ""))
+    frames = about["frames"]
+    if frames is None:
+        show(f"how to read it is not clear yet: {about['question']}")
+        return
+    low, high = (", ".join(f"{v:g}" for v in frames["intensity"][end]) for end in ("low", "high"))
+    height, width = frames["frame_shape"]
+    show(f"{frames['n_frames']} frames of {height} × {width} along {frames['frame_axis']}")
+    if frames["channels"]:
+        show(f"channels {', '.join(map(str, frames['channels']))}")
+    show(f"intensity {low} to {high} (black to white)")
+
+
+@app.command(epilog=EPILOG)
+def evaluate(
+    data: Annotated[
+        Path | None, option("--data", about="Folder of data sets. Default: $STACKSAM_EVALDATA")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, option("--set", about="Which sets; may be repeated. Default: all.")
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, option("--prompt", about="click, box, mask; may be repeated.")
+    ] = None,
+    max_objects: Annotated[int, option("--max-objects", about="Most objects of a stack; 0: all.")] = 20,
+    baselines_only: Annotated[bool, option("--baselines-only", about="Run no model.")] = False,
+    model: ModelOption = "nano",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on stacks with known truth, beside two baselines."""
+    from stacksam.evaluate import PROMPT_KINDS, format_table, run_evaluation
+
+    rows = run_evaluation(
+        data=data,
+        model=None if baselines_only else model,
+        sets=sets or (),
+        prompts=prompts or PROMPT_KINDS,
+        max_objects=max_objects,
+        progress=None if quiet else tell,
+    )
+    if as_json:
+        show_json([dataclasses.asdict(row) for row in rows])
+    else:
+        show(format_table(rows, "plain"))
+
+
+@contextmanager
+def _kept(*places: Outputs) -> Iterator[None]:
+    """Work whose results stay if it is stopped; says so then."""
+    try:
+        yield
+    except (KeyboardInterrupt, StorageError) as error:
+        kept = [str(place.folder) for place in places if place.session_folder.is_dir()]
+        stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
+        if kept:
+            tell(
+                f"{stopped}; what was computed is kept in {', '.join(kept)}, and the same command "
+                "(without --overwrite) goes on from there"
+            )
+        raise
+    finally:
+        for place in places:
+            place.leave()
+
+
+def _load(name: str, device: str | None, dtype: Precision | None, quiet: bool) -> Model:
+    from stacksam.assets import MODELS
+    from stacksam.session.models import load_model
+
+    # A path goes into the session file, which may be replayed from another folder.
+    found = Path(name).expanduser()
+    which = str(found.absolute()) if name not in MODELS and found.exists() else name
+    with reporter(quiet)(f"fetching {name}", None, "B") as step:
+        return load_model(which, device=device, dtype=dtype, progress=step.reach)
+
+
+def _beside(stack: Path) -> Path:
+    """Default folder of the results: ``cells.stacksam`` beside ``cells.ome.tif``."""
+    plain = stack.expanduser().absolute()
+    return plain.with_name(plain.name.split(".")[0] + ".stacksam")
+
+
+def _show_summary(summary: Mapping[str, Any], quiet: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(summary)
+    elif not quiet:
+        from stacksam.console import duration
+
+        number, frames = len(summary["objects"]), summary["stack"]["n_frames"]
+        what = f"{number} object{'s' if number != 1 else ''} followed"
+        show(f"{what}, {frames} frames, {duration(summary['seconds'])}")
+        for kind, path in summary["files"].items():
+            show(f"  {kind:<12} {path}")
+
+
+if __name__ == "__main__":
+    main()

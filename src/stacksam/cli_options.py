@@ -1,0 +1,326 @@
+"""What the commands share: their options, what they print, and how errors become an exit status.
+
+Nothing here may load more than typer: ``stacksam --help`` has to be quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import traceback as tracebacks
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from stacksam.errors import (
+    DownloadError,
+    InputError,
+    ModelError,
+    SessionFileError,
+    StackError,
+    StacksamError,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from stacksam.console import Reporter
+
+# Exit status by kind of error; 0 is success, 1 an error that is not foreseen.
+STATUS: dict[type[StacksamError], int] = {
+    InputError: 2,
+    StackError: 2,
+    SessionFileError: 2,
+    ModelError: 3,
+    DownloadError: 3,
+    StorageError: 4,
+}
+INTERRUPTED = 130
+EPILOG = (
+    "Exit status: 0 done, 1 unexpected error, 2 something is wrong with the input, "
+    "3 model or download, 4 output folder or disk, 130 interrupted (what was computed is kept)."
+)
+
+# Of the library below typer, which has had two homes: the base of all errors in a command line.
+_CommandLineError: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+
+class Group(TyperGroup):
+    """Commands whose errors are one line on stderr and an exit status."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and leave with an exit status; what typer objects to is told here."""
+        kwargs["standalone_mode"] = False
+        try:
+            status = super().main(*args, **kwargs)
+        except typer.Abort:
+            status = INTERRUPTED
+        except _CommandLineError as error:
+            command = error.ctx.command_path if getattr(error, "ctx", None) else "stacksam"
+            tell(f"error: {error.format_message().rstrip('.')}; see {command} --help")
+            status = error.exit_code
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what the command objects to is told here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except StacksamError as error:
+            if ctx.params.get("traceback"):
+                tracebacks.print_exc()
+            tell(f"error: {error}")
+            raise typer.Exit(next((s for kind, s in STATUS.items() if isinstance(error, kind)), 1)) from error
+        except (typer.Exit, typer.Abort, _CommandLineError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params.get("traceback"):
+                tracebacks.print_exc()
+            tell(
+                f"error: unexpected {type(error).__name__}: {error}. This should not happen; "
+                "stacksam --traceback COMMAND ... shows where it did"
+            )
+            raise typer.Exit(1) from error
+
+
+class Direction(StrEnum):
+    """Which way objects are followed from their prompts."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    BOTH = "both"
+
+
+class Axis(StrEnum):
+    """The axis along which frames lie."""
+
+    T = "t"
+    Z = "z"
+
+
+class Precision(StrEnum):
+    """Numbers that the model computes with."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class LabelsAs(StrEnum):
+    """What an object of a label image becomes."""
+
+    MASK = "mask"
+    BOX = "box"
+    POINT = "point"
+
+
+def option(*names: str, about: str, panel: str | None = None, metavar: str | None = None) -> Any:
+    """An option, in a panel of the help text."""
+    return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar)
+
+
+_P, _S, _M, _R = "What to follow", "How to read the stack", "Model", "Results"
+
+PointOption = Annotated[
+    list[str] | None,
+    option(
+        "--point",
+        "-p",
+        about="Click on an object: frame, your number for the object, place.",
+        panel=_P,
+        metavar="FRAME,ID,Y,X",
+    ),
+]
+NegativeOption = Annotated[
+    list[str] | None,
+    option(
+        "--negative",
+        "-n",
+        about="Click beside it, on what does not belong to it.",
+        panel=_P,
+        metavar="FRAME,ID,Y,X",
+    ),
+]
+BoxOption = Annotated[
+    list[str] | None,
+    option("--box", "-b", about="Box around an object.", panel=_P, metavar="FRAME,ID,Y0,X0,Y1,X1"),
+]
+PromptsOption = Annotated[
+    Path | None,
+    option(
+        "--prompts",
+        about="Table (.csv) or list (.json) with kind,frame,id,y,x,y1,x1; kind is point, negative or box.",
+        panel=_P,
+    ),
+]
+LabelsOption = Annotated[
+    Path | None, option("--labels", about="Label image: each of its objects is followed.", panel=_P)
+]
+LabelsFrameOption = Annotated[
+    int | None, option("--labels-frame", about="Frame that the labels are for. Default: 0", panel=_P)
+]
+LabelsAsOption = Annotated[
+    LabelsAs, option("--labels-as", about="Take the labels as they are, or as boxes or clicks.", panel=_P)
+]
+SessionOption = Annotated[
+    Path | None, option("--session", about="Take the prompts of a saved session (session.json).", panel=_P)
+]
+DirectionOption = Annotated[
+    Direction, option("--direction", about="Which way to follow, from the prompts.", panel=_P)
+]
+FirstOption = Annotated[int | None, option("--first", about="First frame to follow to.", panel=_P)]
+LastOption = Annotated[int | None, option("--last", about="Last frame to follow to.", panel=_P)]
+
+StackPath = Annotated[
+    Path, typer.Argument(metavar="STACK", help="TIFF, OME-TIFF, OME-Zarr, a folder of images, or .npy.")
+]
+FrameAxisOption = Annotated[
+    Axis | None, option("--frame-axis", about="Follow through time (t) or depth (z).", panel=_S)
+]
+AtOption = Annotated[
+    list[str] | None,
+    option(
+        "--at", about="Fix another axis at an index: z=3. Counted from 0.", panel=_S, metavar="AXIS=INDEX"
+    ),
+]
+ChannelsOption = Annotated[
+    str | None, option("--channels", about="One to three channels that the model sees, from 0: 0,2", panel=_S)
+]
+IntensityOption = Annotated[
+    str | None,
+    option("--intensity", about="Values shown as black and white: 100,4000", panel=_S, metavar="LOW,HIGH"),
+]
+AxesOption = Annotated[
+    str | None,
+    option("--axes", about="Meaning of the dimensions, where the file does not tell: tyx", panel=_S),
+]
+SpacingOption = Annotated[
+    str | None,
+    option("--spacing", about="Step between frames, rows, columns.", panel=_S, metavar="FRAME,Y,X"),
+]
+LevelOption = Annotated[int, option("--level", about="Resolution level; 0 is the full size.", panel=_S)]
+SeriesOption = Annotated[
+    int | None, option("--series", about="Which image of a file that holds several.", panel=_S)
+]
+ModelOption = Annotated[
+    str, option("--model", about="A name from `stacksam models`, or the path of a checkpoint.", panel=_M)
+]
+DeviceOption = Annotated[
+    str | None, option("--device", about="cpu, cuda or mps. Default: the fastest there is.", panel=_M)
+]
+DtypeOption = Annotated[
+    Precision | None, option("--dtype", about="Precision. Default: what the device does well.", panel=_M)
+]
+OutOption = Annotated[
+    Path | None, option("--out", "-o", about="Folder for the results. Default: NAME.stacksam", panel=_R)
+]
+FormatOption = Annotated[
+    list[str] | None,
+    option(
+        "--format",
+        "-f",
+        about="tiff, ome-tiff, ome-zarr or ome-zarr-0.4; may be repeated. Default: tiff and ome-zarr",
+        panel=_R,
+    ),
+]
+OverwriteOption = Annotated[
+    bool, option("--overwrite", about="Replace earlier results in that folder.", panel=_R)
+]
+PictureOption = Annotated[
+    bool, option("--overview/--no-overview", about="Draw overview.png: frames with outlines.", panel=_R)
+]
+QuietOption = Annotated[bool, option("--quiet", "-q", about="No progress, no summary.", panel=_R)]
+JsonOption = Annotated[bool, option("--json", about="Print the results as JSON.", panel=_R)]
+
+
+def stack_arguments(
+    frame_axis: Axis | None = None,
+    at: Sequence[str] | None = None,
+    channels: str | None = None,
+    intensity: str | None = None,
+    axes: str | None = None,
+    spacing: str | None = None,
+    level: int = 0,
+    series: int | None = None,
+) -> dict[str, Any]:
+    """The options on how to read a stack, as arguments of `open_stack`."""
+    indices = {}
+    for text in at or ():
+        axis, equals, index = text.partition("=")
+        if not equals or not axis.strip():
+            raise InputError(f"--at {text}: give an axis and an index, such as z=3")
+        indices[axis.strip().lower()] = numbers("--at", index, int, 1, form="AXIS=INDEX")[0]
+    return {
+        "frame_axis": None if frame_axis is None else frame_axis.value,
+        "at": indices,
+        "channels": None
+        if channels is None
+        else numbers("--channels", channels, int, form="whole numbers: 0,2"),
+        "intensity": None
+        if intensity is None
+        else numbers("--intensity", intensity, float, 2, form="LOW,HIGH"),
+        "axes": axes,
+        "spacing": None if spacing is None else numbers("--spacing", spacing, float, 3, form="FRAME,Y,X"),
+        "level": level,
+        "series": series,
+    }
+
+
+def numbers(
+    option: str, text: str, kind: type[Any], count: int | None = None, *, form: str
+) -> tuple[Any, ...]:
+    """Numbers with commas between them."""
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text}: give {form}") from None
+    if count is not None and len(values) != count:
+        raise InputError(f"{option} {text}: {len(values)} values; give {form}")
+    return values
+
+
+def reporter(silent: bool) -> Reporter:
+    """How progress is shown."""
+    from stacksam.console import quiet, terminal
+
+    return quiet if silent else terminal
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr, for people."""
+    _write(sys.stderr, line)
+
+
+def show(text: str) -> None:
+    """Write results to stdout."""
+    _write(sys.stdout, text)
+
+
+def show_json(value: Any) -> None:
+    """Write results to stdout as JSON, figures that are not there as null."""
+    show(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:  # a terminal of another time: × and µ are not worth failing for
+        stream.write((text + "\n").encode(stream.encoding, "replace").decode(stream.encoding))
+    stream.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,720 @@
+"""Figures for a model on stacks with ground truth, each beside two baselines.
+
+The protocol: every prompt comes from the ground truth of one frame, the first of a time-lapse or the middle
+one of a volume, which is then propagated both ways. A *click* is the pixel farthest from the object's border,
+a *box* its bounding box, a *mask* the object itself. Objects under 30 px in that frame are left out. Reported
+are means over objects, pooled over the clips of a data set, of IoU and of the DAVIS boundary measure, on the
+prompted frame and on the others.
+
+The *other* frames of an object are all frames but the prompted one in which the truth or the prediction has
+the object; where both are empty (a track that ended, and was seen to end) the frame is skipped. An object
+that has no such frame although the clip has other frames was right everywhere, and counts 1.0: were it
+dropped, a perfect method would be averaged over fewer objects than a bad one. A single image has no other
+frames, and the figure is NaN.
+
+The baselines depend on the true mask only, not on the kind of prompt, so each data set has one row of each:
+``copy`` is the true mask of the prompted frame on every frame; ``otsu+watershed`` segments each frame alone,
+starts from the segment that shares most pixels with the true mask, and links by largest overlap.
+
+Run it with ``stacksam evaluate`` or ``python -m stacksam.evaluate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TextIO, TypeAlias, cast, get_args
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from stacksam.errors import InputError, StackError, StacksamError
+from stacksam.metrics import (
+    BoolArray,
+    boundary_f,
+    box_of,
+    click_of,
+    copy_baseline,
+    iou,
+    link_by_overlap,
+    otsu_watershed,
+)
+
+__all__ = [
+    "Clip",
+    "Dataset",
+    "EvaluationRow",
+    "ObjectScore",
+    "TruthPrompt",
+    "available_sets",
+    "evaluate",
+    "format_table",
+    "load_dataset",
+    "run_evaluation",
+    "score_object",
+    "session_runner",
+]
+
+MIN_PIXELS = 30
+"""Objects smaller than this in the prompted frame are left out."""
+
+CT_SOFT_TISSUE = (-160, 240)
+"""Window of CT numbers (HU) that abdominal organs are read in."""
+
+DATA_VARIABLE = "STACKSAM_EVALDATA"
+
+PromptKind = Literal["click", "box", "mask"]
+PROMPT_KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """One stack with ground truth.
+
+    Attributes
+    ----------
+    name : str
+    images : array, shape (T, Y, X) or (T, Y, X, C)
+    labels : array of int, shape (T, Y, X)
+        0 is background; an id is the same object on all frames.
+    volume : bool
+        Frames are planes of a volume: prompted in the middle, propagated both ways.
+    note : str
+        What a reader of the figures should know.
+    """
+
+    name: str
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    volume: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.images.ndim not in (3, 4) or self.images.shape[:3] != self.labels.shape:
+            raise StackError(
+                f"{self.name}: images have shape {self.images.shape} and labels {self.labels.shape}; "
+                "images must be (T, Y, X) or (T, Y, X, C) and labels (T, Y, X) of the same frames"
+            )
+        if not len(self.labels):
+            raise StackError(f"{self.name}: the stack has no frames")
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.labels)
+
+    @property
+    def prompted_frame(self) -> int:
+        """Frame whose truth the prompts are made from."""
+        return self.n_frames // 2 if self.volume else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Clips whose objects are pooled into one row of figures."""
+
+    name: str
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TruthPrompt:
+    """A prompt made from ground truth; it carries what the model may know and no more.
+
+    Attributes
+    ----------
+    kind : {"click", "box", "mask"}
+    frame, object_id : int
+    value : (y, x), (y0, x0, y1, x1) with both corners inside, or bool array of shape (Y, X)
+        By kind.
+    """
+
+    kind: PromptKind
+    frame: int
+    object_id: int
+    value: tuple[int, ...] | BoolArray
+
+
+Masks: TypeAlias = Mapping[tuple[int, int], BoolArray]
+"""Predicted masks by ``(object id, frame)``; what is missing is empty."""
+
+Runner: TypeAlias = Callable[[NDArray[Any], Sequence[TruthPrompt], bool], Masks]
+"""``run(images, prompts, volume)`` segments the prompted objects on all frames of a clip."""
+
+Method: TypeAlias = Callable[[Clip, Sequence[int]], Masks]
+"""What is evaluated: the masks of some objects of a clip, which may look at its truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectScore:
+    """How one object was followed; see the module for what the other frames are.
+
+    Attributes
+    ----------
+    iou_prompted, iou_others : float
+    boundary_prompted, boundary_others : float
+        Boundary F-measure. The two for other frames are NaN in a stack of one frame.
+    n_others : int
+        Other frames that were counted.
+    """
+
+    iou_prompted: float
+    iou_others: float
+    boundary_prompted: float
+    boundary_others: float
+    n_others: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """Means over the objects of one data set, by one method.
+
+    Attributes
+    ----------
+    dataset : str
+    method : str
+        ``"click"``, ``"box"``, ``"mask"``: the model with that prompt; ``"copy"``, ``"otsu+watershed"``: the
+        baselines.
+    objects, frames : int
+        Objects, and their other frames that were counted.
+    iou_prompted, iou_others, boundary_prompted, boundary_others : float
+        NaN where there was nothing to average.
+    seconds : float
+        Wall time of segmenting, without loading and scoring.
+    """
+
+    dataset: str
+    method: str
+    objects: int
+    frames: int
+    iou_prompted: float
+    iou_others: float
+    boundary_prompted: float
+    boundary_others: float
+    seconds: float
+
+
+def evaluate(
+    datasets: Iterable[Dataset],
+    run: Runner | None,
+    prompts: Sequence[str] = PROMPT_KINDS,
+    *,
+    max_objects: int = 20,
+    baselines: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[EvaluationRow, ...]:
+    """Run the protocol.
+
+    Parameters
+    ----------
+    datasets : iterable of Dataset
+        Taken one at a time, so a generator keeps only one in memory.
+    run : callable, optional
+        ``run(images, prompts, volume)`` -> masks by ``(object id, frame)``; called once for each clip and
+        kind of prompt with all objects together. None: baselines only.
+    prompts : sequence of {"click", "box", "mask"}
+    max_objects : int
+        Most objects of a clip, taken evenly spaced from the sorted ids; 0 takes all.
+    baselines : bool
+        Add the two rows of baselines.
+    progress : callable, optional
+        Told what is being done, a line at a time.
+
+    Returns
+    -------
+    tuple of EvaluationRow
+        For each data set the kinds of prompt in the given order, then the baselines.
+
+    Raises
+    ------
+    InputError
+        If a kind of prompt is unknown, `max_objects` is negative, or a predicted mask has another shape than
+        the frames.
+    """
+    for kind in prompts:
+        if kind not in PROMPT_KINDS:
+            raise InputError(f"prompt kind {kind!r} is unknown; choose from {', '.join(PROMPT_KINDS)}")
+    if max_objects < 0:
+        raise InputError(f"max_objects is {max_objects}; give a positive number, or 0 for all objects")
+
+    methods: dict[str, Method] = {}
+    if run is not None:
+        methods |= {kind: _prompted(run, cast(PromptKind, kind)) for kind in prompts}
+    if baselines:
+        methods |= {"copy": _copied, "otsu+watershed": _linked}
+
+    tell = progress or _silent
+    rows = []
+    for dataset in datasets:
+        chosen = [(clip, _choose_objects(clip, max_objects)) for clip in dataset.clips]
+        for clip, ids in chosen:
+            tell(f"{dataset.name}, {clip.name}: {clip.n_frames} frames, {len(ids)} objects {clip.note}")
+        for method, segment in methods.items():
+            scores, seconds = _measure(method, segment, chosen, tell)
+            rows.append(_row(dataset.name, method, scores, seconds))
+    return tuple(rows)
+
+
+def score_object(truth: NDArray[Any], predicted: NDArray[Any], prompted_frame: int) -> ObjectScore:
+    """Score one object.
+
+    Parameters
+    ----------
+    truth, predicted : array of bool, shape (T, Y, X)
+    prompted_frame : int
+    """
+    others = [
+        frame
+        for frame in range(len(truth))
+        if frame != prompted_frame and (truth[frame].any() or predicted[frame].any())
+    ]
+    # All frames skipped: right everywhere. No other frame at all: nothing to say.
+    nothing = 1.0 if len(truth) > 1 else math.nan
+
+    def mean(measure: Callable[[Any, Any], float]) -> float:
+        return float(np.mean([measure(truth[f], predicted[f]) for f in others])) if others else nothing
+
+    return ObjectScore(
+        iou_prompted=iou(truth[prompted_frame], predicted[prompted_frame]),
+        iou_others=mean(iou),
+        boundary_prompted=boundary_f(truth[prompted_frame], predicted[prompted_frame]),
+        boundary_others=mean(boundary_f),
+        n_others=len(others),
+    )
+
+
+def session_runner(model: str | Path = "nano") -> Runner:
+    """A runner that prompts and propagates with the model: one session for each clip.
+
+    Parameters
+    ----------
+    model : str or Path
+        Name or path of a checkpoint; it is loaded once, here.
+    """
+    # Here, so that the baselines can be had without torch.
+    from stacksam import Box, Mask, Point, Session, load_model, open_stack
+
+    loaded = load_model(model)
+
+    def given(prompt: TruthPrompt) -> Point | Box | Mask:
+        value: Any = prompt.value
+        if prompt.kind == "click":
+            return Point(frame=prompt.frame, object_id=prompt.object_id, yx=value)
+        if prompt.kind == "box":
+            return Box(frame=prompt.frame, object_id=prompt.object_id, yxyx=value)
+        return Mask(frame=prompt.frame, object_id=prompt.object_id, mask=value)
+
+    def run(images: NDArray[Any], prompts: Sequence[TruthPrompt], volume: bool) -> Masks:
+        axis = "z" if volume else "t"
+        axes = axis + ("yxc" if images.ndim == 4 else "yx")
+        with Session(open_stack(images, axes=axes, frame_axis=axis), loaded) as session:
+            session.add(*(given(prompt) for prompt in prompts))
+            if len(images) > 1:
+                for _ in session.propagate(direction="both" if volume else "forward"):
+                    pass  # The session keeps the masks.
+            return {
+                (prompt.object_id, frame): session.mask(prompt.object_id, frame)
+                for prompt in prompts
+                for frame in range(len(images))
+            }
+
+    return run
+
+
+def format_table(rows: Iterable[EvaluationRow], style: Literal["markdown", "plain"] = "markdown") -> str:
+    """Rows as a table, one line each; figures that are not there show as ``-``."""
+    header = ("set", "method", "objects", "IoU prompted", "IoU others", "F prompted", "F others", "seconds")
+    body = [
+        (
+            row.dataset,
+            row.method,
+            str(row.objects),
+            *(
+                "-" if math.isnan(value) else f"{value:.3f}"
+                for value in (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)
+            ),
+            f"{row.seconds:.1f}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(cells[column]) for cells in (header, *body)) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |" if style == "markdown" else "  ".join(padded).rstrip()
+
+    rule = ["-" * width if column < 2 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join([line(header), *([line(rule)] if style == "markdown" else []), *map(line, body)])
+
+
+def run_evaluation(
+    data: Path | None = None,
+    model: str | Path | None = "nano",
+    sets: Sequence[str] = (),
+    prompts: Sequence[str] = PROMPT_KINDS,
+    max_objects: int = 20,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[EvaluationRow, ...]:
+    """Evaluate a model on data sets in a folder; the work behind ``stacksam evaluate``.
+
+    Parameters
+    ----------
+    data : Path, optional
+        Folder of the data sets; by default the environment variable ``STACKSAM_EVALDATA``. Without either,
+        only the shipped samples are there.
+    model : str or Path, optional
+        Name or path of a checkpoint; None gives the baselines only.
+    sets : sequence of str
+        Names, or their part before the slash. Empty: every set that can be read; `progress` is told of the
+        others.
+    prompts, max_objects, progress
+        See :func:`evaluate`.
+
+    Raises
+    ------
+    InputError
+        If the folder or a named set does not exist, or nothing can be read.
+    StackError
+        If a named set cannot be read.
+    """
+    if data is None and os.environ.get(DATA_VARIABLE):
+        data = Path(os.environ[DATA_VARIABLE])
+    if data is not None and not data.is_dir():
+        raise InputError(f"{data} is not a folder; give the folder that holds the evaluation data sets")
+    names = _named_sets(sets) if sets else tuple(_LOADERS)
+    run = None if model is None else session_runner(model)
+    datasets = _load_all(names, data, strict=bool(sets), tell=progress or _silent)
+    rows = evaluate(datasets, run, prompts, max_objects=max_objects, progress=progress)
+    if not rows:
+        raise InputError(
+            f"no data set could be read from {data or 'the package'}; give --data, or set {DATA_VARIABLE}, "
+            "to a folder that holds some"
+        )
+    return rows
+
+
+def available_sets(data: Path | None) -> tuple[str, ...]:
+    """Names of the data sets that have their files in a folder, and of the shipped samples."""
+    return tuple(
+        name
+        for name, (folder, _) in _LOADERS.items()
+        if folder is None or (data is not None and (data / folder).is_dir())
+    )
+
+
+def load_dataset(name: str, data: Path | None = None) -> Dataset:
+    """Read one data set.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`available_sets`.
+    data : Path, optional
+        Folder of the data sets; the shipped samples need none.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or the set is not in the folder.
+    StackError
+        If its files cannot be read, or need nibabel and that is not installed.
+    """
+    if name not in _LOADERS:
+        raise InputError(f"data set {name!r} is unknown; choose from {', '.join(_LOADERS)}")
+    folder, load = _LOADERS[name]
+    if folder is None:
+        return Dataset(name, load(Path()))
+    if data is None:
+        raise InputError(f"data set {name!r} needs a folder: give --data, or set {DATA_VARIABLE}")
+    if not (data / folder).is_dir():
+        raise InputError(f"data set {name!r} is not in {data}; it should hold the folder {folder}")
+    return Dataset(name, load(data / folder))
+
+
+def _choose_objects(clip: Clip, limit: int) -> list[int]:
+    """Ids large enough to be prompted, thinned evenly to the limit."""
+    ids, counts = np.unique(clip.labels[clip.prompted_frame], return_counts=True)
+    ids = ids[(ids != 0) & (counts >= MIN_PIXELS)]
+    if limit and len(ids) > limit:
+        ids = ids[np.linspace(0, len(ids) - 1, limit).round().astype(int)]
+    return [int(object_id) for object_id in ids]
+
+
+def _measure(
+    method: str,
+    segment: Method,
+    chosen: Iterable[tuple[Clip, Sequence[int]]],
+    tell: Callable[[str], None],
+) -> tuple[list[ObjectScore], float]:
+    """Scores of all objects by one method, and the seconds it took to segment them."""
+    scores: list[ObjectScore] = []
+    seconds = 0.0
+    for clip, object_ids in chosen:
+        if not object_ids:
+            continue
+        tell(f"{clip.name}: {method}")
+        started = time.perf_counter()
+        masks = segment(clip, object_ids)
+        seconds += time.perf_counter() - started
+        scores += [_score(clip, object_id, masks) for object_id in object_ids]
+    return scores, seconds
+
+
+def _prompt(clip: Clip, object_id: int, kind: PromptKind) -> TruthPrompt:
+    mask = clip.labels[clip.prompted_frame] == object_id
+    value = {"click": click_of, "box": box_of}[kind](mask) if kind != "mask" else mask
+    return TruthPrompt(kind, clip.prompted_frame, object_id, value)
+
+
+def _prompted(run: Runner, kind: PromptKind) -> Method:
+    """The method that prompts the model with one kind of prompt."""
+
+    def segment(clip: Clip, object_ids: Sequence[int]) -> Masks:
+        return run(clip.images, [_prompt(clip, object_id, kind) for object_id in object_ids], clip.volume)
+
+    return segment
+
+
+def _copied(clip: Clip, object_ids: Sequence[int]) -> Masks:
+    """The baseline that copies the true mask."""
+    return {
+        (object_id, frame): mask
+        for object_id in object_ids
+        for frame, mask in enumerate(
+            copy_baseline(clip.labels[clip.prompted_frame] == object_id, clip.n_frames)
+        )
+    }
+
+
+def _linked(clip: Clip, object_ids: Sequence[int]) -> Masks:
+    """The baseline that thresholds, splits and links."""
+    segments = [otsu_watershed(image) for image in clip.images]
+    start = clip.prompted_frame
+    return {
+        (object_id, frame): mask
+        for object_id in object_ids
+        for frame, mask in enumerate(link_by_overlap(segments, clip.labels[start] == object_id, start))
+    }
+
+
+def _score(clip: Clip, object_id: int, masks: Masks) -> ObjectScore:
+    """Score one object of a clip; a mask that is missing is empty."""
+    truth = clip.labels == object_id
+    predicted = np.zeros_like(truth)
+    for frame in range(clip.n_frames):
+        mask = masks.get((object_id, frame))
+        if mask is None:
+            continue
+        if mask.shape != truth[frame].shape:
+            raise InputError(
+                f"{clip.name}: the mask of object {object_id} on frame {frame} has shape {mask.shape}; "
+                f"the frames have {truth[frame].shape}"
+            )
+        predicted[frame] = mask
+    return score_object(truth, predicted, clip.prompted_frame)
+
+
+def _row(dataset: str, method: str, scores: Sequence[ObjectScore], seconds: float) -> EvaluationRow:
+    def mean(values: Iterable[float]) -> float:
+        there = [value for value in values if not math.isnan(value)]
+        return float(np.mean(there)) if there else math.nan
+
+    return EvaluationRow(
+        dataset=dataset,
+        method=method,
+        objects=len(scores),
+        frames=sum(score.n_others for score in scores),
+        iou_prompted=mean(score.iou_prompted for score in scores),
+        iou_others=mean(score.iou_others for score in scores),
+        boundary_prompted=mean(score.boundary_prompted for score in scores),
+        boundary_others=mean(score.boundary_others for score in scores),
+        seconds=seconds,
+    )
+
+
+def _named_sets(sets: Sequence[str]) -> tuple[str, ...]:
+    """Full names of the sets asked for, in the order of the table of loaders."""
+    for asked in sets:
+        if not any(asked in (name, name.split("/")[0]) for name in _LOADERS):
+            raise InputError(f"data set {asked!r} is unknown; choose from {', '.join(_LOADERS)}")
+    return tuple(name for name in _LOADERS if name in sets or name.split("/")[0] in sets)
+
+
+def _load_all(
+    names: Sequence[str], data: Path | None, *, strict: bool, tell: Callable[[str], None]
+) -> Iterator[Dataset]:
+    """Read sets one after the other; unless strict, one that cannot be read is told of and passed over."""
+    for name in names:
+        try:
+            dataset = load_dataset(name, data)
+        except StacksamError as error:
+            if strict:
+                raise
+            tell(f"skipped {name}: {error}")
+            continue
+        yield dataset
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(tifffile.imread(path))
+    except (OSError, tifffile.TiffFileError) as error:
+        raise StackError(f"{path} cannot be read: {error}") from error
+
+
+def _stack_pair(folder: Path, *, volume: bool, note: str = "") -> tuple[Clip, ...]:
+    """A folder with images.tif and labels.tif, frames first."""
+    images, labels = _read_tiff(folder / "images.tif"), _read_tiff(folder / "labels.tif")
+    return (Clip(folder.name, images, labels, volume, note),)
+
+
+def _single_images(folder: Path) -> tuple[Clip, ...]:
+    """A folder of NAME_image.tif and NAME_label.tif, each a stack of one frame."""
+    paths = sorted(folder.glob("*_image.tif"))
+    if not paths:
+        raise StackError(
+            f"{folder} holds no image; its files should be named NAME_image.tif and NAME_label.tif"
+        )
+    return tuple(
+        Clip(
+            path.name.removesuffix("_image.tif"),
+            _read_tiff(path)[np.newaxis],
+            _read_tiff(path.with_name(path.name.replace("_image.tif", "_label.tif")))[np.newaxis],
+        )
+        for path in paths
+    )
+
+
+def _read_nifti(path: Path) -> NDArray[Any]:
+    """A NIfTI volume, its last axis first: in the sets used here that is the axis between images."""
+    nibabel = _nibabel()
+    try:
+        voxels = np.asanyarray(nibabel.load(path).dataobj)
+    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        raise StackError(f"{path} cannot be read: {error}") from error
+    if voxels.ndim != 3:
+        raise StackError(f"{path} has shape {voxels.shape}; a volume has three axes")
+    return np.ascontiguousarray(voxels.T)
+
+
+def _nibabel() -> ModuleType:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise StackError("NIfTI files need the package nibabel: pip install nibabel") from error
+    return nibabel
+
+
+def _totalsegmentator(modality: Literal["ct", "mr"]) -> Callable[[Path], tuple[Clip, ...]]:
+    def load(folder: Path) -> tuple[Clip, ...]:
+        images = _read_nifti(folder / f"{modality}_3mm_image.nii.gz")
+        labels = _read_nifti(folder / f"{modality}_3mm_seg.nii.gz")
+        note = "(truth made by a model"
+        if modality == "ct":
+            images = np.clip(images, *CT_SOFT_TISSUE)
+            note += f"; CT numbers clipped to {CT_SOFT_TISSUE[0]}..{CT_SOFT_TISSUE[1]}"
+        note += ")"
+        return (Clip(modality, images, labels, True, note),)
+
+    return load
+
+
+def _spinal_cord(folder: Path) -> tuple[Clip, ...]:
+    """Cord in T1w (axial) and T2w (sagittal), grey matter in T2*w (axial)."""
+    pairs = {
+        "t1w": ("t1w", "t1w_seg-manual"),
+        "t2": ("t2", "t2_seg-manual"),
+        "t2s": ("t2s_uncropped", "t2s_uncropped_gmseg_manual"),
+    }
+    return tuple(
+        Clip(name, _read_nifti(folder / f"{image}.nii.gz"), _read_nifti(folder / f"{truth}.nii.gz"), True)
+        for name, (image, truth) in pairs.items()
+    )
+
+
+def _sample(name: str) -> Callable[[Path], tuple[Clip, ...]]:
+    def load(_: Path) -> tuple[Clip, ...]:
+        from stacksam.assets import sample
+
+        images, labels = _read_tiff(sample(name)), _read_tiff(sample(f"{name}_labels"))
+        return (Clip(name, images, labels, volume=name == "zstack"),)
+
+    return load
+
+
+# Name -> its folder, None where it is shipped, and the reader of its clips.
+_LOADERS: dict[str, tuple[str | None, Callable[[Path], tuple[Clip, ...]]]] = {
+    "laptrack_nuclei_tracked": (
+        "laptrack_nuclei_tracked",
+        lambda folder: _stack_pair(folder, volume=False),
+    ),
+    "baby_yeast_bf": (
+        "baby_yeast_bf/evolve_testG",
+        lambda folder: _stack_pair(folder, volume=False, note="(truth: outlines, filled)"),
+    ),
+    "stardist_nuclei3d": ("stardist_nuclei3d", lambda folder: _stack_pair(folder, volume=True)),
+    "plantseg_ovule3d": ("plantseg_ovule3d", lambda folder: _stack_pair(folder, volume=True)),
+    "totalseg_small/ct": ("totalseg_small", _totalsegmentator("ct")),
+    "totalseg_small/mr": ("totalseg_small", _totalsegmentator("mr")),
+    "sct_spinalcord": ("sct_spinalcord", _spinal_cord),
+    "dsb2018_nuclei_single": ("dsb2018_nuclei_single", _single_images),
+    "omnipose_bacteria_single": ("omnipose_bacteria_single", _single_images),
+    "usiigaci_phc_single": ("usiigaci_phc_single", _single_images),
+    "sample/timelapse": (None, _sample("timelapse")),
+    "sample/zstack": (None, _sample("zstack")),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m stacksam.evaluate``: print the table; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stacksam.evaluate", description="Evaluate a model on stacks with ground truth."
+    )
+    parser.add_argument("--data", type=Path, help=f"folder of the data sets (default: ${DATA_VARIABLE})")
+    parser.add_argument("--model", default="nano", help="name or path of a checkpoint (default: nano)")
+    parser.add_argument("--baselines-only", action="store_true", help="run no model")
+    parser.add_argument("--sets", nargs="+", default=[], metavar="SET", help=f"of {', '.join(_LOADERS)}")
+    parser.add_argument("--prompts", nargs="+", default=list(PROMPT_KINDS), choices=PROMPT_KINDS)
+    parser.add_argument(
+        "--max-objects", type=int, default=20, help="most objects of a clip, 0: all (default: 20)"
+    )
+    parser.add_argument("--plain", action="store_true", help="align with spaces instead of Markdown")
+    options = parser.parse_args(arguments)
+    try:
+        rows = run_evaluation(
+            data=options.data,
+            model=None if options.baselines_only else options.model,
+            sets=options.sets,
+            prompts=options.prompts,
+            max_objects=options.max_objects,
+            progress=lambda line: _write(sys.stderr, line),
+        )
+    except StacksamError as error:
+        _write(sys.stderr, f"error: {error}")
+        return 1
+    _write(sys.stdout, format_table(rows, "plain" if options.plain else "markdown"))
+    return 0
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody asked for."""
+
+
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(line + "\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

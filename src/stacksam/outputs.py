@@ -1,0 +1,323 @@
+"""The folder that a run leaves: labels in the formats asked for, a picture, a summary, and the session.
+
+::
+
+    NAME.stacksam/
+        labels.tif, labels.ome.tif, labels.ome.zarr    what was asked for
+        overview.png                                   frames with outlines
+        summary.json                                   written last: without it the run is not complete
+        session.json                                   prompts and settings, for `stacksam replay`
+        session/                                       results as they come: a stopped run goes on here
+
+Nothing is computed before it is known that this folder can be written, and nothing that was computed is lost
+when writing the labels fails: the session stays, and the same command goes on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stacksam.console import Reporter
+from stacksam.errors import InputError, StorageError
+from stacksam.io import write_labels_ome_zarr, write_labels_tiff
+from stacksam.io._units import is_time, unit_symbol
+from stacksam.overview import Mark, choose_frames, overview, save_overview
+from stacksam.session.prompts import Box, Point, Prompt
+from stacksam.session.stack import Stack
+
+if TYPE_CHECKING:
+    from stacksam.session.session import Session
+
+__all__ = ["Format", "Outputs", "Written", "draw_overview", "frame_caption"]
+
+
+class Format(StrEnum):
+    """File formats of label stacks."""
+
+    TIFF = "tiff"
+    """ImageJ hyperstack."""
+    OME_TIFF = "ome-tiff"
+    OME_ZARR = "ome-zarr"
+    """OME-Zarr 0.5."""
+    OME_ZARR_04 = "ome-zarr-0.4"
+
+
+_FILE_NAMES = {
+    Format.TIFF: "labels.tif",
+    Format.OME_TIFF: "labels.ome.tif",
+    Format.OME_ZARR: "labels.ome.zarr",
+    Format.OME_ZARR_04: "labels-0.4.ome.zarr",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written.
+
+    Attributes
+    ----------
+    files : dict of str to Path
+        By kind.
+    seen : dict of int to int
+        Object id -> how many frames of the labels show it.
+    """
+
+    files: dict[str, Path]
+    seen: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where the results of one stack go.
+
+    Attributes
+    ----------
+    folder : Path
+    formats : tuple of Format
+    picture : bool
+        Draw the overview.
+    """
+
+    folder: Path
+    formats: tuple[Format, ...] = (Format.TIFF, Format.OME_ZARR)
+    picture: bool = True
+
+    @classmethod
+    def named(cls, folder: Path, formats: Sequence[str] = (), *, picture: bool = True) -> Self:
+        """Outputs in formats given by name; TIFF and OME-Zarr if none are.
+
+        Raises
+        ------
+        InputError
+            If there is no format of that name.
+        """
+        for name in formats:
+            if name not in _FILE_NAMES:
+                raise InputError(f"format {name!r} is not known; use one of {', '.join(_FILE_NAMES)}")
+        chosen = tuple(Format(name) for name in formats) or (Format.TIFF, Format.OME_ZARR)
+        return cls(folder, chosen, picture)
+
+    @property
+    def session_folder(self) -> Path:
+        """Where the session keeps results as they come."""
+        return self.folder / "session"
+
+    @property
+    def labels(self) -> dict[str, Path]:
+        """Label stack of each format."""
+        return {str(kind): self.folder / _FILE_NAMES[kind] for kind in dict.fromkeys(self.formats)}
+
+    @property
+    def summary(self) -> Path:
+        """The last file to be written."""
+        return self.folder / "summary.json"
+
+    def check(self, *, overwrite: bool = False, resume: bool = True) -> None:
+        """See that the folder can be written and holds nothing that would be lost; it is made if missing.
+
+        Parameters
+        ----------
+        overwrite : bool
+            What is there may be replaced.
+        resume : bool
+            A run that was stopped may be gone on with, and its labels written again.
+
+        Raises
+        ------
+        StorageError
+            If labels are there already, or the folder cannot be written.
+        """
+        there = [path for path in self.labels.values() if os.path.lexists(path)]
+        unfinished = self.session_folder.is_dir() and not self.summary.exists()
+        if not resume and self.session_folder.is_dir():
+            there, unfinished = [self.session_folder, *there], False
+        if there and not overwrite and not unfinished:
+            raise StorageError(
+                f"{there[0]} exists already; choose another folder with --out, or replace it with --overwrite"
+            )
+        probe = self.folder / f".{uuid.uuid4().hex[:8]}.probe"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except OSError as error:
+            self.leave()
+            raise StorageError(
+                f"cannot write to {self.folder}: {error.strerror or error}; choose another folder with --out"
+            ) from error
+
+    def clear(self) -> None:
+        """Forget the session that is there, so that everything is computed anew.
+
+        Raises
+        ------
+        StorageError
+            If there is a folder of that name that no session made, or it cannot be removed.
+        """
+        folder = self.session_folder
+        if not os.path.lexists(folder):
+            return
+        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "results.sqlite").is_file()):
+            raise StorageError(
+                f"{folder} was not made by stacksam and stays; choose another folder with --out"
+            )
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise StorageError(f"cannot remove {folder}: {error.strerror or error}") from error
+
+    def leave(self) -> None:
+        """Remove the folder if nothing was put into it."""
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def write(
+        self,
+        session: Session,
+        report: Reporter,
+        **picture: Any,
+    ) -> Written:
+        """Write labels, overview and session file, replacing what is there.
+
+        Parameters
+        ----------
+        session : Session
+        report : Reporter
+        **picture
+            What the overview is to show besides, see `draw_overview`.
+
+        Returns
+        -------
+        Written
+        """
+        stack = session.stack
+        files = dict(self.labels)
+        seen: dict[int, int] = {}
+        layout: dict[str, Any] = {
+            "shape": (stack.n_frames, *stack.frame_shape),
+            "axes": stack.axes_out,
+            "scale": stack.spacing,
+            "units": stack.units,
+            "overwrite": True,
+            "dtype": np.uint16 if max(session.object_ids, default=0) < 2**16 else np.uint32,
+        }
+        for kind, path in self.labels.items():
+            with report(f"writing {path.name}", stack.n_frames, "frames") as step:
+                seen.clear()
+                frames = _label_frames(session, layout["dtype"], seen, step.advance)
+                if kind in (Format.TIFF, Format.OME_TIFF):
+                    write_labels_tiff(path, frames, **layout)
+                else:
+                    write_labels_ome_zarr(
+                        path, frames, **layout, version="0.4" if kind == Format.OME_ZARR_04 else "0.5"
+                    )
+        if self.picture:
+            files["overview"] = self.folder / "overview.png"
+            draw_overview(files["overview"], session, **picture)
+        files["session"] = session.save(self.folder / "session.json")
+        return Written(files, seen)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary, which says that all is complete."""
+        part = self.summary.with_name(self.summary.name + ".part")
+        try:
+            part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            os.replace(part, self.summary)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {self.summary}: {error.strerror or error}") from error
+
+
+def draw_overview(
+    path: Path,
+    session: Session,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    truth: Callable[[int], NDArray[Any]] | None = None,
+    notes: Mapping[int, str] | None = None,
+) -> None:
+    """Draw some frames of a session with the outlines of its objects.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file; replaced if it is there.
+    session : Session
+    title, subtitle : str
+        By default they say what was followed, and with which model.
+    truth : callable, optional
+        Gives the true labels of a frame.
+    notes : mapping of int to str, optional
+        A short text for a frame, such as a figure.
+    """
+    stack, prompts = session.stack, session.prompts
+    frames = choose_frames(stack.n_frames, include={prompt.frame for prompt in prompts})
+    number = len(session.object_ids)
+    picture = overview(
+        [stack.frame(f) for f in frames],
+        [session.label_frame(f) for f in frames],
+        frames,
+        captions=[frame_caption(stack, f) for f in frames],
+        notes=notes,
+        title=title or f"{stack.name} · {number} object{'s' if number != 1 else ''}, {stack.n_frames} frames",
+        subtitle=subtitle or f"model {Path(session.model.name).name} · yellow: where it was prompted",
+        marks=_marks(prompts),
+        truth=None if truth is None else [truth(f) for f in frames],
+        pixel_size=(stack.spacing[2], unit_symbol(stack.units[2])),
+    )
+    save_overview(path, picture)
+
+
+def frame_caption(stack: Stack, frame: int) -> str:
+    """Number of a frame with its time or depth, if the stack tells: ``frame 8 · 40 min``."""
+    step, unit = stack.spacing[0], stack.units[0]
+    symbol = unit_symbol(unit)
+    if symbol is None:
+        return f"frame {frame}"
+    if not is_time(unit):
+        return f"frame {frame} · {stack.frame_axis} = {frame * step:g} {symbol}"
+    value = frame * step
+    last = (stack.n_frames - 1) * step
+    # One unit for all frames of a stack, the largest in which the last one is at least two.
+    for small, large, factor in (("s", "min", 60), ("min", "h", 60), ("h", "d", 24)):
+        if symbol == small and last >= 2 * factor:
+            value, last, symbol = value / factor, last / factor, large
+    return f"frame {frame} · {round(value, 1):g} {symbol}"
+
+
+def _label_frames(
+    session: Session, dtype: Any, seen: dict[int, int], advance: Callable[[], None]
+) -> Iterator[NDArray[Any]]:
+    """Labels frame by frame, counting in `seen` the frames of each object."""
+    for frame in range(session.stack.n_frames):
+        labels = session.label_frame(frame)
+        for object_id in np.unique(labels).tolist():
+            if object_id:
+                seen[object_id] = seen.get(object_id, 0) + 1
+        yield labels.astype(dtype)
+        advance()
+
+
+def _marks(prompts: Sequence[Prompt]) -> list[Mark]:
+    """Clicks and boxes; a painted mask is seen by its outline."""
+    marks = []
+    for prompt in prompts:
+        if isinstance(prompt, Point):
+            marks.append(Mark(prompt.frame, prompt.object_id, prompt.yx, prompt.positive))
+        elif isinstance(prompt, Box):
+            marks.append(Mark(prompt.frame, prompt.object_id, prompt.yxyx))
+    return marks

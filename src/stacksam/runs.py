@@ -1,0 +1,215 @@
+"""One stack from prompts to label files, without anybody watching.
+
+The same function serves the command line, the demo and batches. It goes on where an earlier run into the same
+folder was stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stacksam.console import Reporter, quiet
+from stacksam.errors import InputError, SessionFileError
+from stacksam.outputs import Outputs
+from stacksam.session.prompts import Prompt
+from stacksam.session.stack import Intensity, Stack, open_stack
+
+if TYPE_CHECKING:
+    from stacksam.session.models import Model
+    from stacksam.session.session import Direction, Session
+
+__all__ = ["Inspect", "check_span", "follow", "open_session_stack", "replay_session"]
+
+_TOGETHER = 16  # prompted objects
+
+Inspect = Callable[["Session"], Mapping[str, Any]]
+"""Looks at the session when all frames are done; returns what the overview is to show besides."""
+
+
+def follow(
+    stack: Stack,
+    model: Model,
+    prompts: Iterable[Prompt],
+    outputs: Outputs,
+    *,
+    direction: Direction = "both",
+    first: int | None = None,
+    last: int | None = None,
+    report: Reporter = quiet,
+    inspect: Inspect | None = None,
+) -> dict[str, Any]:
+    """Follow objects from their prompts, and write labels, overview and summary.
+
+    Parameters
+    ----------
+    stack : Stack
+    model : Model
+    prompts : iterable of Point, Box or Mask
+        Checked already, see `stacksam.prompt_files.check_all`.
+    outputs : Outputs
+        Checked already, see `Outputs.check`.
+    direction : {"forward", "backward", "both"}
+    first, last : int, optional
+        Frames to follow to, both included.
+    report : Reporter
+    inspect : callable, optional
+
+    Returns
+    -------
+    dict
+        The summary, as JSON types.
+
+    Raises
+    ------
+    SessionFileError
+        If the folder holds a session of other prompts, another stack or another model.
+    StorageError
+        If the results cannot be written. What was computed stays there.
+    """
+    from stacksam.session.session import Session
+
+    start = time.monotonic()
+    with Session(stack, model, outputs.session_folder) as session:
+        _give(session, prompts, outputs, report)
+        _propagate(session, direction, first, last, report)
+        return _finish(session, outputs, report, start, inspect)
+
+
+def open_session_stack(path: Path, source: Path | None = None) -> Stack:
+    """Open the stack of a saved session as the session saw it.
+
+    Parameters
+    ----------
+    path : Path
+        The session file.
+    source : Path, optional
+        Where the stack is now.
+    """
+    from stacksam.session.replay import _read_session
+
+    about = _read_session(path)["stack"]
+    return open_stack(
+        source or about["source"],
+        frame_axis=about["frame_axis"],
+        at=about["at"],
+        channels=about["channels"] or None,
+        intensity=Intensity.from_json(about["intensity"]),
+        spacing=about["spacing"],
+        units=about["units"],
+        level=about.get("level", 0),
+    )
+
+
+def session_model(path: Path) -> str:
+    """Name or path of the model that a saved session used."""
+    from stacksam.session.replay import _read_session
+
+    return str(_read_session(path)["model"]["name"])
+
+
+def replay_session(
+    path: Path, stack: Stack, model: Model, outputs: Outputs, *, report: Reporter = quiet
+) -> dict[str, Any]:
+    """Do again what a saved session did, and write labels, overview and summary.
+
+    Parameters
+    ----------
+    path : Path
+        The session file.
+    stack, model
+        Of the session.
+    outputs : Outputs
+        Checked already; must hold no session.
+    report : Reporter
+
+    Returns
+    -------
+    dict
+        The summary, as `follow` gives it.
+    """
+    from stacksam.session.replay import _read_session, replay
+
+    start = time.monotonic()
+    actions = _read_session(path)["actions"]
+    todo = sum(len(a["objects"]) * a["steps"] for a in actions if a.get("do") == "propagate")
+    with report(f"replaying {path.name}", todo, "masks") as step:
+        session = replay(path, stack, model, outputs.session_folder, progress=lambda _: step.advance())
+    with session:
+        return _finish(session, outputs, report, start)
+
+
+def _give(session: Session, prompts: Iterable[Prompt], outputs: Outputs, report: Reporter) -> None:
+    """Add the prompts that a session does not have yet."""
+    wanted = tuple(prompts)
+    known = set(session.prompts)
+    if known - set(wanted):
+        raise SessionFileError(
+            f"{outputs.folder} holds results of other prompts; repeat the command they were made with to go "
+            "on, choose another folder with --out, or start afresh with --overwrite"
+        )
+    # What is said of one object on one frame stays together, and a few such answers are written at a time.
+    places: dict[tuple[int, int], list[Prompt]] = {}
+    for prompt in wanted:
+        if prompt not in known:
+            places.setdefault((prompt.frame, prompt.object_id), []).append(prompt)
+    ordered = [places[key] for key in sorted(places)]
+    with report("looking at the prompts", len(ordered), "prompts") as step:
+        for start in range(0, len(ordered), _TOGETHER):
+            group = ordered[start : start + _TOGETHER]
+            session.add(*(prompt for place in group for prompt in place))
+            step.advance(len(group))
+
+
+def _propagate(
+    session: Session, direction: Direction, first: int | None, last: int | None, report: Reporter
+) -> None:
+    """Follow all objects of a session."""
+    number = len(session.object_ids)
+    todo = session.work_left(direction, first=first, last=last)
+    with report(f"following {number} object{'s' if number != 1 else ''}", todo, "masks") as step:
+        for _ in session.propagate(direction, first=first, last=last):
+            step.advance()
+
+
+def _finish(
+    session: Session, outputs: Outputs, report: Reporter, start: float, inspect: Inspect | None = None
+) -> dict[str, Any]:
+    """Write what a session has, and the summary."""
+    extra = dict(inspect(session)) if inspect else {}
+    written = outputs.write(session, report, **extra)
+    model = session.model
+    summary = {
+        "stack": session.stack.describe(),
+        "model": {
+            "name": model.name,
+            "sha256": model.digest,
+            "device": str(model.device),
+            "dtype": str(model.dtype),
+        },
+        "objects": [
+            {"id": i, "frames": len(session.frames_of(i)), "seen_on": written.seen.get(i, 0)}
+            for i in session.object_ids
+        ],
+        "files": {kind: str(path) for kind, path in written.files.items()},
+        "seconds": round(time.monotonic() - start, 2),
+    }
+    outputs.write_summary(summary)
+    return summary
+
+
+def check_span(stack: Stack, first: int | None, last: int | None) -> None:
+    """See that the frames to follow to are frames of the stack, in order.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    for name, frame in (("first", first), ("last", last)):
+        if frame is not None and not 0 <= frame < stack.n_frames:
+            raise InputError(f"--{name} {frame} is outside the stack; frames are 0 to {stack.n_frames - 1}")
+    if first is not None and last is not None and first > last:
+        raise InputError(f"--first {first} is after --last {last}; exchange them")

@@ -1,0 +1,219 @@
+"""Views: which part of a frame the network looks at, and how its pixels and the network's relate.
+
+Two kinds. The *whole* view is the frame squeezed to the model's square input, as the official predictor
+does. A *window* is a square around one object, magnified or shrunk to that input. Both are one class, so
+that nothing else needs to know which it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["BBox", "View", "bbox_of", "object_size", "whole_view", "window_view"]
+
+BBox: TypeAlias = tuple[int, int, int, int]  # y0, x0, y1, x1, half open
+
+WINDOW_SIDE = 4.5  # side of a window in object sizes
+SMALLEST_SIDE = 32  # pixels; a smaller object has nothing more to show by being magnified further
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A rectangle of a frame that fills the network's square input.
+
+    Attributes
+    ----------
+    y, x : int
+        First row and column, in frame pixels; may be negative where a window leaves the frame.
+    height, width : int
+        Extent in frame pixels.
+    size : int
+        Side of the network's input.
+    official : bool
+        Place points as the official predictor does, half a pixel off where it resizes.
+    """
+
+    y: int
+    x: int
+    height: int
+    width: int
+    size: int
+    official: bool = False
+
+    def points(self, yx: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Official ``(x, y)`` input pixels (N, 2) of frame pixels ``(y, x)`` (N, 2)."""
+        scale = self.size / np.array([self.height, self.width])
+        offset = 0.0 if self.official else 0.5
+        moved = (yx - (self.y, self.x) + offset) * scale - offset
+        return np.ascontiguousarray(moved[:, ::-1])
+
+    def contains(self, yx: tuple[float, float], margin: float = 0.0) -> bool:
+        """Whether a frame pixel lies inside, `margin` (a share of the extent) from the border."""
+        dy, dx = margin * self.height, margin * self.width
+        y, x = yx[0] - self.y, yx[1] - self.x
+        return dy <= y <= self.height - 1 - dy and dx <= x <= self.width - 1 - dx
+
+    def cut(self, frame: NDArray[np.float32]) -> Tensor:
+        """The network's input (3, size, size) from a frame (H, W, 3); black outside the frame."""
+        picture = torch.from_numpy(self._crop(frame)).permute(2, 0, 1)[None]
+        if picture.shape[2:] != (self.size, self.size):
+            mode = "bicubic" if self.official else "bilinear"
+            picture = F.interpolate(
+                picture, size=(self.size, self.size), mode=mode, align_corners=False, antialias=True
+            ).clamp(0, 1)
+        return picture[0]
+
+    def cut_mask(self, mask: NDArray[np.bool_]) -> Tensor:
+        """A mask (H, W) as float zeros and ones (1, size, size)."""
+        values = torch.from_numpy(self._crop(mask.astype(np.float32)))[None, None]
+        if values.shape[2:] != (self.size, self.size):
+            values = F.interpolate(
+                values, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True
+            )
+        return (values[0] >= 0.5).float()
+
+    def _crop(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows, columns = array.shape[:2]
+        if (self.y, self.x, self.height, self.width) == (0, 0, rows, columns):
+            return np.ascontiguousarray(array)
+        out = np.zeros((self.height, self.width, *array.shape[2:]), dtype=array.dtype)
+        y0, x0, y1, x1 = self.inside((rows, columns))
+        out[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x] = array[y0:y1, x0:x1]
+        return out
+
+    def inside(self, frame_shape: tuple[int, int]) -> BBox:
+        """The part of the view that lies in the frame; empty where there is none."""
+        y0, x0 = max(self.y, 0), max(self.x, 0)
+        y1, x1 = min(self.y + self.height, frame_shape[0]), min(self.x + self.width, frame_shape[1])
+        return y0, x0, max(y0, y1), max(x0, x1)
+
+    def upsample(self, logits: NDArray[np.float32], bbox: BBox) -> NDArray[np.float32]:
+        """Logits at frame pixels of `bbox` from the network's small ones (h, w), bilinearly."""
+        y0, x0, y1, x1 = bbox
+        rows = _bilinear(y0, y1, self.y, self.height, logits.shape[0])
+        columns = _bilinear(x0, x1, self.x, self.width, logits.shape[1])
+        out: NDArray[np.float32] = rows @ logits @ columns.T
+        return out
+
+    def mask(
+        self, logits: NDArray[np.float32], frame_shape: tuple[int, int]
+    ) -> tuple[BBox, NDArray[np.bool_]]:
+        """Where the logits are positive at frame resolution: tight bounding box, and the mask inside it."""
+        seen = self.inside(frame_shape)
+        rows, columns = np.nonzero(logits.max(axis=1) > 0)[0], np.nonzero(logits.max(axis=0) > 0)[0]
+        if len(rows) == 0 or seen[0] == seen[2] or seen[1] == seen[3]:
+            return (0, 0, 0, 0), np.zeros((0, 0), bool)
+        cell_y, cell_x = self.height / logits.shape[0], self.width / logits.shape[1]
+        box = (
+            max(seen[0], math.floor(self.y + (rows[0] - 1) * cell_y)),
+            max(seen[1], math.floor(self.x + (columns[0] - 1) * cell_x)),
+            min(seen[2], math.ceil(self.y + (rows[-1] + 2) * cell_y)),
+            min(seen[3], math.ceil(self.x + (columns[-1] + 2) * cell_x)),
+        )
+        mask = self.upsample(logits, box) > 0
+        tight = bbox_of(mask)
+        moved = (box[0] + tight[0], box[1] + tight[1], box[0] + tight[2], box[1] + tight[3])
+        if tight == (0, 0, 0, 0):
+            return tight, np.zeros((0, 0), bool)
+        return moved, np.ascontiguousarray(mask[tight[0] : tight[2], tight[1] : tight[3]])
+
+    def carry(self, logits: NDArray[np.float32], other: View, outside: float = -10.0) -> NDArray[np.float32]:
+        """Logits (h, w) seen in this view, as `other` would show them."""
+        if self == other:
+            return logits
+        cells = logits.shape[0]
+
+        def weights(start: int, extent: int, own: int, own_extent: int) -> NDArray[np.float32]:
+            place = start + (np.arange(cells) + 0.5) * extent / cells - 0.5
+            return _weights(place, own, own_extent, cells)
+
+        rows = weights(other.y, other.height, self.y, self.height)
+        columns = weights(other.x, other.width, self.x, self.width)
+        out = rows @ (logits - outside) @ columns.T + outside
+        return np.asarray(out, np.float32)
+
+    def to_json(self) -> list[int]:
+        """The view as a list."""
+        return [self.y, self.x, self.height, self.width, self.size, int(self.official)]
+
+    @classmethod
+    def from_json(cls, data: Any) -> View:
+        """Undo :meth:`to_json`."""
+        y, x, height, width, size, official = (int(v) for v in data)
+        return cls(y, x, height, width, size, bool(official))
+
+
+def _bilinear(start: int, stop: int, origin: int, extent: int, cells: int) -> NDArray[np.float32]:
+    """Weights (stop - start, cells) of bilinear interpolation at pixels start..stop, clamped at the border."""
+    place = np.arange(start, stop, dtype=np.float64)
+    low = np.clip((place + 0.5 - origin) * cells / extent - 0.5, 0, cells - 1)
+    return _spread(low, cells)
+
+
+def _weights(place: NDArray[np.float64], origin: int, extent: int, cells: int) -> NDArray[np.float32]:
+    """As :func:`_bilinear` at any places; no weight outside the view."""
+    low = (place + 0.5 - origin) * cells / extent - 0.5
+    inside = (low >= -0.5) & (low <= cells - 0.5)
+    return _spread(np.clip(low, 0, cells - 1), cells) * inside[:, None].astype(np.float32)
+
+
+def _spread(low: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
+    first = np.minimum(low.astype(int), max(cells - 2, 0))
+    second = np.minimum(first + 1, cells - 1)
+    share = (low - first).astype(np.float32)
+    weights = np.zeros((len(low), cells), np.float32)
+    rows = np.arange(len(low))
+    weights[rows, first] += 1 - share
+    weights[rows, second] += share
+    return weights
+
+
+def whole_view(frame_shape: tuple[int, int], size: int) -> View:
+    """The whole frame, squeezed to a square as the official predictor does."""
+    return View(0, 0, frame_shape[0], frame_shape[1], size, official=True)
+
+
+def window_view(centre: tuple[float, float], side: float, frame_shape: tuple[int, int], size: int) -> View:
+    """A square window around `centre`, moved into the frame where it fits and no larger than the frame.
+
+    Parameters
+    ----------
+    centre : tuple of float
+        ``(y, x)`` in frame pixels.
+    side : float
+        Wanted side in frame pixels.
+    frame_shape : (int, int)
+    size : int
+        Side of the network's input.
+    """
+    pixels = int(round(min(max(side, SMALLEST_SIDE), max(frame_shape))))
+
+    def origin(middle: float, extent: int) -> int:
+        start = int(round(middle + 0.5 - pixels / 2))
+        if pixels >= extent:  # the frame fits: centre it
+            return (extent - pixels) // 2
+        return min(max(start, 0), extent - pixels)
+
+    return View(origin(centre[0], frame_shape[0]), origin(centre[1], frame_shape[1]), pixels, pixels, size)
+
+
+def bbox_of(mask: NDArray[np.bool_]) -> BBox:
+    """Half-open bounding box of a mask; zeros where it is empty."""
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    if len(rows) == 0:
+        return 0, 0, 0, 0
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def object_size(mask: NDArray[np.bool_]) -> float:
+    """Size in pixels by which windows are chosen: between the root of the area and the longest side."""
+    y0, x0, y1, x1 = bbox_of(mask)
+    return float(max(math.sqrt(mask.sum()), 0.6 * max(y1 - y0, x1 - x0)))

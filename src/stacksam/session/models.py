@@ -1,0 +1,147 @@
+"""A model ready for use: a network, where it came from, and how it computes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stacksam import assets
+from stacksam.errors import InputError, ModelError
+from stacksam.network.config import NetworkConfig
+from stacksam.network.sam2 import Sam2
+from stacksam.network.weights import load_network
+
+__all__ = ["Model", "default_device", "default_dtype", "load_model"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded network.
+
+    Attributes
+    ----------
+    network : Sam2
+        In evaluation mode, on `device`.
+    name : str
+        Name in the registry, or the path it was loaded from.
+    digest : str
+        SHA-256 of the weights file: two sessions with equal digests use the same weights.
+    device : torch.device
+    dtype : torch.dtype
+        What matrix products are computed in; everything else stays float32.
+    windowed : bool
+        Look at each object through its own window, rather than at the whole frame.
+    """
+
+    network: Sam2
+    name: str
+    digest: str
+    device: torch.device
+    dtype: torch.dtype
+    windowed: bool
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The architecture."""
+        return self.network.config
+
+
+def load_model(
+    name: str | Path = "nano",
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Model:
+    """Load a model by its registry name or from a file.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``"nano"`` (embedded), ``"sam2.1-tiny"`` ... ``"sam2-large"`` (fetched once and verified), or the path
+        of a ``.pt`` or ``.safetensors`` checkpoint of one of these architectures, fine-tuned or not.
+    device : str or torch.device, optional
+        By default CUDA or Apple's GPU where there is one, else the CPU.
+    dtype : {"float32", "bfloat16"} or torch.dtype, optional
+        By default bfloat16 where the device is fast at it (see :func:`default_dtype`).
+    progress : callable, optional
+        Called with (bytes done, bytes in all or None) while a file is fetched.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or the file is damaged, unsafe or of another architecture.
+    DownloadError, StorageError
+        If the weights cannot be fetched or stored.
+    InputError
+        If `device` or `dtype` cannot be used here.
+    """
+    chosen = _device(device)
+    kind = _dtype(dtype, chosen)
+    size: int | None = None
+    preset: str | None = None
+    if str(name) == "nano":
+        description, path = assets.embedded_model()
+        size = int(json.loads(description.read_text())["image_size"])
+        preset = "nano"
+    elif str(name) in assets.MODELS:
+        path = assets.fetch(str(name), progress=progress)
+        preset = assets.model_file(str(name)).preset
+    elif Path(name).suffix in (".pt", ".pth", ".safetensors"):
+        path = Path(name)
+    else:
+        known = ", ".join(assets.MODELS)
+        raise ModelError(
+            f"model {str(name)!r} is not known; use one of {known}, or the path of a .pt or .safetensors file"
+        )
+    network, preset = load_network(path, preset, image_size=size)
+    network.to(chosen)
+    windowed = preset == "nano"
+    return Model(network, str(name), assets.sha256_of(path), chosen, kind, windowed)
+
+
+def default_device() -> torch.device:
+    """CUDA, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Bfloat16 on CUDA devices and on CPUs with AMX or AVX512-BF16, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return default_device()
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device {device!r} is not known; use cpu, cuda or mps") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' is not available on this machine; use cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' is not available on this machine; use cpu")
+    return chosen
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return default_dtype(device)
+    chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in _DTYPES.values():
+        raise InputError(f"dtype {dtype!r} cannot be used; use float32 or bfloat16")
+    return chosen

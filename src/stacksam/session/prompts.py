@@ -1,0 +1,213 @@
+"""Prompts: what a person says about one object on one frame.
+
+Coordinates are ``(y, x)`` in frame pixels, pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import operator
+import zlib
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stacksam.errors import InputError, SessionFileError
+
+__all__ = ["Box", "Mask", "Point", "Prompt", "check_prompt", "prompt_from_json", "prompt_to_json"]
+
+LARGEST_ID = 2**31 - 1  # label frames are int32
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A click on an object, or on what does not belong to it.
+
+    Attributes
+    ----------
+    frame : int
+        Frame of the stack, from 0.
+    object_id : int
+        Label value of the object, from 1.
+    yx : tuple of float
+        Place ``(y, x)`` in frame pixels.
+    positive : bool
+        False says that this place is not part of the object.
+    """
+
+    frame: int
+    object_id: int
+    yx: tuple[float, float]
+    positive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle around an object.
+
+    Attributes
+    ----------
+    frame, object_id : int
+    yxyx : tuple of float
+        ``(y0, x0, y1, x1)``: the centres of the first and the last pixel inside, with y0 < y1 and x0 < x1.
+    """
+
+    frame: int
+    object_id: int
+    yxyx: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """The whole object, painted. It is taken as it is, and replaces all other prompts of its frame.
+
+    Attributes
+    ----------
+    frame, object_id : int
+    mask : (H, W) bool
+    """
+
+    frame: int
+    object_id: int
+    mask: NDArray[np.bool_]
+
+    def __eq__(self, other: object) -> bool:
+        """Equal place and equal pixels."""
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return (self.frame, self.object_id) == (other.frame, other.object_id) and np.array_equal(
+            self.mask, other.mask
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.frame, self.object_id, self.mask.shape))
+
+
+Prompt: TypeAlias = Point | Box | Mask
+
+
+def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) -> Prompt:
+    """Return `prompt` with plain Python numbers and a bool mask, or say what is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If a frame, an object id or coordinates are of the wrong kind or outside the stack, a box has no
+        area, or a mask has another shape or is empty.
+    """
+    if not isinstance(prompt, Point | Box | Mask):
+        raise InputError(f"a prompt is a {type(prompt).__name__}; use Point, Box or Mask")
+    frame = check_frame(prompt.frame, n_frames)
+    object_id = check_object_id(prompt.object_id)
+    height, width = frame_shape
+    match prompt:
+        case Point():
+            y, x = _numbers(prompt.yx, 2, "Point.yx", "(y, x)")
+            if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
+                raise InputError(
+                    f"point (y={y:g}, x={x:g}) lies outside the frame; y is 0 to {height - 1}, x is 0 to {width - 1}"
+                )
+            return Point(frame, object_id, (y, x), bool(prompt.positive))
+        case Box():
+            y0, x0, y1, x1 = _numbers(prompt.yxyx, 4, "Box.yxyx", "(y0, x0, y1, x1)")
+            if y1 < y0 or x1 < x0:
+                raise InputError(
+                    f"box {(y0, x0, y1, x1)} is inverted; give (y0, x0, y1, x1) with y0 < y1, x0 < x1"
+                )
+            if y1 == y0 or x1 == x0:
+                raise InputError(
+                    f"box {(y0, x0, y1, x1)} has no area; give (y0, x0, y1, x1) with y0 < y1, x0 < x1"
+                )
+            if y1 < 0 or x1 < 0 or y0 > height - 1 or x0 > width - 1:
+                raise InputError(
+                    f"box {(y0, x0, y1, x1)} lies outside the frame; y is 0 to {height - 1}, x is 0 to {width - 1}"
+                )
+            clipped = (max(y0, 0.0), max(x0, 0.0), min(y1, height - 1.0), min(x1, width - 1.0))
+            return Box(frame, object_id, clipped)
+        case Mask():
+            mask = np.asarray(prompt.mask)
+            if mask.shape != (height, width):
+                raise InputError(f"mask has shape {mask.shape}; the frames are {(height, width)} (y, x)")
+            if mask.dtype.kind not in "bui":
+                raise InputError(f"mask has dtype {mask.dtype}; give bool, or integers where 0 is background")
+            mask = mask.astype(bool)
+            if not mask.any():
+                raise InputError(
+                    f"mask of object {object_id} on frame {frame} is empty; paint at least one pixel"
+                )
+            return Mask(frame, object_id, mask)
+
+
+def check_frame(frame: object, n_frames: int) -> int:
+    """Return `frame` as int, or raise InputError where it is none of the stack's."""
+    number = _integer(frame, "frame")
+    if not 0 <= number < n_frames:
+        raise InputError(f"frame {number} is outside the stack; frames are 0 to {n_frames - 1}")
+    return number
+
+
+def check_object_id(object_id: object) -> int:
+    """Return `object_id` as int, or raise InputError where it is no label value."""
+    number = _integer(object_id, "object id")
+    if not 1 <= number <= LARGEST_ID:
+        raise InputError(f"object id {number} is not a label value; use 1 to {LARGEST_ID}")
+    return number
+
+
+def _integer(value: object, name: str) -> int:
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{name} is {value!r}; use an integer") from None
+
+
+def _numbers(values: object, count: int, name: str, form: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in values)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {values!r}; give {form} as numbers") from None
+    if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
+        raise InputError(f"{name} is {values!r}; give {form} as {count} finite numbers")
+    return numbers
+
+
+def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
+    """The prompt in JSON types; masks are packed bits, deflated, in base64."""
+    match prompt:
+        case Point():
+            return {"point": list(prompt.yx), "positive": prompt.positive}
+        case Box():
+            return {"box": list(prompt.yxyx)}
+        case Mask():
+            bits = zlib.compress(np.packbits(prompt.mask).tobytes())
+            return {"mask": base64.b64encode(bits).decode(), "shape": list(prompt.mask.shape)}
+
+
+def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt:
+    """Undo :func:`prompt_to_json`.
+
+    Raises
+    ------
+    SessionFileError
+        If `data` describes no prompt.
+    """
+    try:
+        if "point" in data:
+            y, x = data["point"]
+            return Point(frame, object_id, (float(y), float(x)), bool(data["positive"]))
+        if "box" in data:
+            y0, x0, y1, x1 = data["box"]
+            return Box(frame, object_id, (float(y0), float(x0), float(y1), float(x1)))
+        height, width = data["shape"]
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(data["mask"])), np.uint8)
+        mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
+        return Mask(frame, object_id, mask)
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise SessionFileError(
+            f"a prompt of object {object_id} on frame {frame} cannot be read: {error}"
+        ) from error

@@ -1,0 +1,408 @@
+"""The protocol gives the figures it should for methods whose figures are known beforehand."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from stacksam import evaluate as evaluation
+from stacksam.errors import InputError, StackError, StorageError
+from stacksam.evaluate import (
+    Clip,
+    Dataset,
+    EvaluationRow,
+    available_sets,
+    evaluate,
+    format_table,
+    load_dataset,
+    run_evaluation,
+    score_object,
+    session_runner,
+)
+
+REAL_DATA = Path(os.environ.get("STACKSAM_EVALDATA", Path(__file__).parents[2] / "shared" / "evaldata"))
+needs_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the evaluation data sets are not there")
+
+
+def moving_squares(n_frames=5, *, volume=False, name="squares"):
+    """Three objects that move right: 1 stays, 2 ends after the middle, 3 is too small to be prompted."""
+    labels = np.zeros((n_frames, 40, 60), np.uint16)
+    for frame in range(n_frames):
+        labels[frame, 4:14, 4 + 3 * frame : 14 + 3 * frame] = 1
+        if frame <= n_frames // 2:
+            labels[frame, 20:32, 8 + 2 * frame : 20 + 2 * frame] = 2
+        labels[frame, 36:38, 2:6] = 3
+    images = (labels > 0).astype(np.uint16) * 1000 + 100
+    return Clip(name, images, labels, volume)
+
+
+def perfect(clip):
+    return lambda images, prompts, volume: {
+        (p.object_id, frame): clip.labels[frame] == p.object_id
+        for p in prompts
+        for frame in range(len(images))
+    }
+
+
+def copying(images, prompts, volume):
+    return {(p.object_id, frame): p.value for p in prompts for frame in range(len(images))}
+
+
+def figures(row):
+    return (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_a_perfect_method_scores_one(volume):
+    clip = moving_squares(volume=volume)
+    rows = evaluate([Dataset("squares", (clip,))], perfect(clip), baselines=False)
+    assert [row.method for row in rows] == ["click", "box", "mask"]
+    for row in rows:
+        assert row.objects == 2
+        assert row.frames == 4 + 2
+        assert figures(row) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_a_method_that_copies_scores_as_the_copy_baseline(volume):
+    dataset = Dataset("squares", (moving_squares(volume=volume), moving_squares(7, volume=volume)))
+    model, copy, _ = evaluate([dataset], copying, ["mask"])
+    assert (model.method, copy.method) == ("mask", "copy")
+    assert replace(model, method="copy", seconds=copy.seconds) == copy
+    assert copy.iou_prompted == copy.boundary_prompted == 1
+    assert copy.iou_others < 0.5
+
+
+def test_thresholding_follows_bright_squares_to_the_pixel():
+    _, linked = evaluate([Dataset("squares", (moving_squares(),))], None)
+    assert linked.method == "otsu+watershed"
+    assert figures(linked) == (1, 1, 1, 1)
+
+
+def test_a_method_that_returns_nothing_scores_zero():
+    (row,) = evaluate([Dataset("s", (moving_squares(),))], lambda *_: {}, ["box"], baselines=False)
+    assert figures(row) == (0, 0, 0, 0)
+
+
+def test_prompts_come_from_the_first_frame_or_the_middle_of_a_volume():
+    seen = []
+
+    def run(images, prompts, volume):
+        seen.append((volume, *prompts))
+        return {}
+
+    datasets = [Dataset("s", (moving_squares(), moving_squares(volume=True)))]
+    evaluate(datasets, run, ["click", "box", "mask"], baselines=False)
+    for volume, first, second in seen:
+        frame = 2 if volume else 0
+        assert (first.frame, first.object_id, second.object_id) == (frame, 1, 2)
+        if first.kind == "click":
+            assert first.value == (8, 8 + 3 * frame)
+        elif first.kind == "box":
+            assert first.value == (4, 4 + 3 * frame, 13, 13 + 3 * frame)
+        else:
+            assert np.array_equal(first.value, moving_squares().labels[frame] == 1)
+    assert [(volume, first.kind) for volume, first, _ in seen] == [
+        (volume, kind) for kind in ("click", "box", "mask") for volume in (False, True)
+    ]
+
+
+def test_objects_are_thinned_evenly_and_small_ones_left_out():
+    labels = np.repeat(np.repeat(np.arange(100, dtype=np.uint16).reshape(10, 10), 6, 0), 6, 1)[np.newaxis]
+    labels[labels == 99] = 0
+    labels[0, -1, -1] = 500
+    clip = Clip("grid", labels, labels)
+    prompted = []
+
+    def run(images, prompts, volume):
+        prompted.append([p.object_id for p in prompts])
+        return {}
+
+    for limit in (5, 0, 1000):
+        evaluate([Dataset("grid", (clip,))], run, ["click"], max_objects=limit, baselines=False)
+    assert prompted == [[1, 25, 49, 74, 98], list(range(1, 99)), list(range(1, 99))]
+
+
+def test_frames_empty_in_truth_and_prediction_are_skipped():
+    truth = np.zeros((4, 8, 8), bool)
+    truth[0, :4, :4] = truth[1, :4, :4] = True
+    predicted = truth.copy()
+    assert score_object(truth, predicted, 0).n_others == 1
+    assert score_object(truth, predicted, 0).iou_others == 1
+    predicted[3, 0, 0] = True  # imagined after the track ended
+    assert score_object(truth, predicted, 0).n_others == 2
+    assert score_object(truth, predicted, 0).iou_others == 0.5
+    assert score_object(truth, predicted, 0).boundary_others == 0.5
+
+
+def test_an_object_that_is_rightly_nowhere_else_counts_one():
+    truth = np.zeros((3, 8, 8), bool)
+    truth[0, :4, :4] = True
+    score = score_object(truth, truth, 0)
+    assert (score.iou_others, score.boundary_others, score.n_others) == (1, 1, 0)
+
+
+def test_single_images_have_no_other_frames():
+    clip = moving_squares(1)
+    (row,) = evaluate([Dataset("single", (clip,))], perfect(clip), ["box"], baselines=False)
+    assert (row.iou_prompted, row.boundary_prompted, row.frames) == (1, 1, 0)
+    assert math.isnan(row.iou_others)
+    assert math.isnan(row.boundary_others)
+
+
+def test_means_are_over_objects_of_all_clips():
+    """Two clips of two and of one object weigh two to one."""
+    two, one = moving_squares(name="two"), moving_squares(name="one")
+    one.labels[one.labels == 2] = 0
+
+    def run(images, prompts, volume):
+        return perfect(two)(images, prompts, volume) if len(prompts) == 2 else {}
+
+    (row,) = evaluate([Dataset("s", (two, one))], run, ["mask"], baselines=False)
+    assert row.objects == 3
+    assert row.iou_prompted == pytest.approx(2 / 3)
+
+
+def test_a_set_without_objects_gives_a_row_without_figures():
+    clip = Clip("empty", np.zeros((2, 9, 9)), np.zeros((2, 9, 9), int))
+    (row,) = evaluate([Dataset("empty", (clip,))], copying, ["mask"], baselines=False)
+    assert row.objects == 0
+    assert all(math.isnan(value) for value in figures(row))
+
+
+def test_bad_arguments_are_told():
+    dataset = Dataset("s", (moving_squares(),))
+    with pytest.raises(InputError, match="'scribble' is unknown; choose from click, box, mask"):
+        evaluate([dataset], copying, ["scribble"])
+    with pytest.raises(InputError, match="max_objects is -1"):
+        evaluate([dataset], copying, max_objects=-1)
+    with pytest.raises(InputError, match=r"object 1 on frame 0 has shape \(3, 3\)"):
+        evaluate([dataset], lambda *_: {(1, 0): np.ones((3, 3), bool)}, ["box"])
+    with pytest.raises(StackError, match="same frames"):
+        Clip("odd", np.zeros((2, 9, 9)), np.zeros((3, 9, 9), int))
+    with pytest.raises(StackError, match="no frames"):
+        Clip("none", np.zeros((0, 9, 9)), np.zeros((0, 9, 9), int))
+
+
+def test_table():
+    row = EvaluationRow("cells", "box", 3, 12, 0.91234, 0.5, 0.25, math.nan, 1.26)
+    markdown = format_table([row]).splitlines()
+    assert len({len(line) for line in markdown}) == 1
+    assert [cell.strip() for cell in markdown[2].strip("|").split("|")] == [
+        *("cells", "box", "3", "0.912", "0.500", "0.250", "-", "1.3")
+    ]
+    plain = format_table([row, row], "plain").splitlines()
+    assert len(plain) == 3
+    assert plain[1].split() == ["cells", "box", "3", "0.912", "0.500", "0.250", "-", "1.3"]
+
+
+@pytest.fixture
+def fake_package(monkeypatch):
+    """Stand-ins for the session API that record what they are asked; the object never moves."""
+    calls = []
+
+    class Session:
+        def __init__(self, stack, model):
+            calls.append(("session", stack, model))
+            self.prompts = {}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            calls.append(("closed",))
+
+        def add(self, *prompts):
+            calls.append(("add", *prompts))
+            self.prompts = {p.object_id: p for p in prompts}
+
+        def propagate(self, direction="both"):
+            calls.append(("propagate", direction))
+            yield from ()
+
+        def mask(self, object_id, frame):
+            return getattr(self.prompts[object_id], "mask", np.zeros((40, 60), bool))
+
+    stand_ins = {
+        "Session": Session,
+        "load_model": lambda name: f"model {name}",
+        "open_stack": lambda images, axes, frame_axis: (images.shape, axes, frame_axis),
+        **dict.fromkeys(("Point", "Box", "Mask"), types.SimpleNamespace),
+    }
+    for name, value in stand_ins.items():
+        monkeypatch.setitem(vars(sys.modules["stacksam"]), name, value)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("volume", "n_frames", "propagated"),
+    [(False, 5, [("propagate", "forward")]), (True, 5, [("propagate", "both")]), (False, 1, [])],
+)
+def test_session_runner_prompts_all_objects_in_one_session(fake_package, volume, n_frames, propagated):
+    clip = moving_squares(n_frames, volume=volume)
+    (row,) = evaluate([Dataset("s", (clip,))], session_runner("nano"), ["mask"], baselines=False)
+    assert row.objects == 2
+    assert row.iou_prompted == 1
+    (_, stack, model), (_, *prompts), *rest = fake_package
+    assert stack == ((n_frames, 40, 60), "zyx" if volume else "tyx", "z" if volume else "t")
+    assert model == "model nano"
+    assert [(p.object_id, p.frame) for p in prompts] == [(1, clip.prompted_frame), (2, clip.prompted_frame)]
+    assert rest == [*propagated, ("closed",)]
+
+
+def test_session_runner_translates_every_kind_of_prompt(fake_package):
+    clip = moving_squares(1)
+    colour = replace(clip, images=np.repeat(clip.images[..., np.newaxis], 3, -1))
+    prompts = [evaluation._prompt(clip, 1, kind) for kind in ("mask", "click", "box")]
+    for prompt in prompts:
+        session_runner()(colour.images, [prompt], False)
+    mask, click, box = (call[1] for call in fake_package if call[0] == "add")
+    assert np.array_equal(mask.mask, clip.labels[0] == 1)
+    assert click.yx == (8, 8)
+    assert box.yxyx == (4, 4, 13, 13)
+    assert fake_package[0][1] == ((1, 40, 60, 3), "tyxc", "t")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with one time-lapse and one set of single images."""
+    clip = moving_squares()
+    lapse, single = tmp_path / "laptrack_nuclei_tracked", tmp_path / "dsb2018_nuclei_single"
+    lapse.mkdir()
+    tifffile.imwrite(lapse / "images.tif", clip.images)
+    tifffile.imwrite(lapse / "labels.tif", clip.labels)
+    single.mkdir()
+    for name, frame in (("a", 0), ("b", 1)):
+        tifffile.imwrite(single / f"{name}_image.tif", clip.images[frame])
+        tifffile.imwrite(single / f"{name}_label.tif", clip.labels[frame])
+    return tmp_path
+
+
+@pytest.fixture
+def no_samples(monkeypatch):
+    """An installation whose samples are missing, as before they are made."""
+
+    def missing(name):
+        raise StorageError(f"sample {name} is missing")
+
+    monkeypatch.setattr("stacksam.assets.sample", missing)
+
+
+def test_sets_are_read_from_a_folder(data, monkeypatch, no_samples):
+    assert available_sets(data)[:2] == ("laptrack_nuclei_tracked", "dsb2018_nuclei_single")
+    single = load_dataset("dsb2018_nuclei_single", data)
+    assert [(clip.name, clip.images.shape) for clip in single.clips] == [
+        ("a", (1, 40, 60)),
+        ("b", (1, 40, 60)),
+    ]
+
+    told = []
+    rows = run_evaluation(data, None, progress=told.append)
+    assert [(row.dataset, row.objects) for row in rows] == [
+        *[("laptrack_nuclei_tracked", 2)] * 2,
+        *[("dsb2018_nuclei_single", 4)] * 2,
+    ]
+    assert any(line.startswith("skipped plantseg_ovule3d: ") for line in told)
+    assert "skipped sample/zstack: sample zstack is missing" in told
+
+    monkeypatch.setenv("STACKSAM_EVALDATA", str(data))
+    assert len(run_evaluation(None, None, ["dsb2018_nuclei_single"])) == 2
+
+
+def test_nothing_to_read_is_an_error(tmp_path, no_samples):
+    with pytest.raises(InputError, match="no data set could be read"):
+        run_evaluation(tmp_path, None)
+
+
+def test_a_named_set_that_cannot_be_read_is_an_error(data, monkeypatch):
+    monkeypatch.delenv("STACKSAM_EVALDATA", raising=False)
+    with pytest.raises(InputError, match=r"'usiigaci_phc_single' is not in .*should hold"):
+        run_evaluation(data, None, ["usiigaci_phc_single"])
+    with pytest.raises(InputError, match="give --data"):
+        run_evaluation(None, None, ["usiigaci_phc_single"])
+    with pytest.raises(InputError, match="'cells' is unknown; choose from laptrack"):
+        run_evaluation(data, None, ["cells"])
+    with pytest.raises(InputError, match="not a folder"):
+        run_evaluation(data / "nowhere", None)
+    (data / "laptrack_nuclei_tracked" / "images.tif").write_bytes(b"no picture")
+    with pytest.raises(StackError, match=r"images\.tif cannot be read"):
+        run_evaluation(data, None, ["laptrack_nuclei_tracked"])
+    (data / "usiigaci_phc_single").mkdir()
+    with pytest.raises(StackError, match="holds no image"):
+        load_dataset("usiigaci_phc_single", data)
+
+
+def test_nifti_without_nibabel_is_an_error_that_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "totalseg_small").mkdir()
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(StackError, match="pip install nibabel"):
+        run_evaluation(tmp_path, None, ["totalseg_small"])
+
+
+def test_frames_are_the_last_axis_of_a_nifti_volume(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    folder = tmp_path / "totalseg_small"
+    folder.mkdir()
+    voxels = np.linspace(-1000, 1000, 5 * 4 * 3).reshape(5, 4, 3).astype(np.int16)
+    for name, array in (("image", voxels), ("seg", (voxels > 0).astype(np.uint8))):
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"ct_3mm_{name}.nii.gz")
+    (clip,) = load_dataset("totalseg_small/ct", tmp_path).clips
+    assert clip.volume
+    assert np.array_equal(clip.images, np.clip(voxels, -160, 240).transpose(2, 1, 0))
+    assert np.array_equal(clip.labels, (voxels > 0).transpose(2, 1, 0))
+
+
+def test_command(data, capsys):
+    status = evaluation.main(
+        [f"--data={data}", "--baselines-only", "--sets", "dsb2018_nuclei_single", "--plain"]
+    )
+    out, err = capsys.readouterr()
+    assert status == 0
+    assert [line.split()[1] for line in out.splitlines()[1:]] == ["copy", "otsu+watershed"]
+    assert "b: copy" in err
+
+    assert evaluation.main(["--baselines-only", f"--data={data}", "--sets", "cells"]) == 1
+    assert "error: data set 'cells' is unknown" in capsys.readouterr().err
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "clips", "frames", "volume"),
+    [
+        ("laptrack_nuclei_tracked", 1, 6, False),
+        ("baby_yeast_bf", 1, 5, False),
+        ("stardist_nuclei3d", 1, 31, True),
+        ("plantseg_ovule3d", 1, 32, True),
+        ("totalseg_small/ct", 1, 30, True),
+        ("totalseg_small/mr", 1, 20, True),
+        ("sct_spinalcord", 3, 77, True),
+        ("dsb2018_nuclei_single", 16, 1, False),
+        ("omnipose_bacteria_single", 7, 1, False),
+        ("usiigaci_phc_single", 3, 1, False),
+    ],
+)
+def test_real_sets_have_their_frames_first(name, clips, frames, volume):
+    if name.startswith(("totalseg", "sct")):
+        pytest.importorskip("nibabel")
+    dataset = load_dataset(name, REAL_DATA)
+    assert len(dataset.clips) == clips
+    assert dataset.clips[0].n_frames == frames
+    for clip in dataset.clips:
+        assert clip.volume == volume
+        assert evaluation._choose_objects(clip, 0)
+
+
+@needs_data
+def test_copying_a_mask_does_not_follow_real_nuclei():
+    copy, linked = run_evaluation(REAL_DATA, None, ["laptrack_nuclei_tracked"], max_objects=0)
+    assert copy.objects == 38
+    assert copy.iou_others == pytest.approx(0.068, abs=0.001)
+    assert linked.iou_others == pytest.approx(0.194, abs=0.01)

@@ -1,0 +1,95 @@
+"""Training clips are pure functions of their seed, and their labels can be trusted."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def synth() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "model" / "train" / "synth.py"
+    spec = importlib.util.spec_from_file_location("stacksam_synth", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_mode_makes_a_sound_clip(synth):
+    for mode in synth.MODES:
+        for seed in range(2):
+            clip = synth.make_clip(seed, mode=mode)
+            case = f"{mode}, seed {seed}"
+            assert clip.mode == mode
+            assert clip.images.shape == clip.labels.shape == (6, 256, 256), case
+            assert (clip.images.dtype, clip.labels.dtype) == (np.float32, np.uint16), case
+            assert np.isfinite(clip.images).all(), case
+            assert 0 <= clip.images.min() <= clip.images.max() <= 1, case
+            assert clip.images.std() > 0.01, case
+            assert np.bincount(clip.labels[0].ravel())[1:].max() >= 30, case
+
+
+def test_a_clip_is_a_pure_function_of_its_arguments(synth):
+    first = synth.make_clip(5, size=96, n_frames=3)
+    synth.make_clip(6, size=96, n_frames=3)
+    np.random.seed(0)  # noqa: NPY002  the global generator must not matter
+    again = synth.make_clip(5, size=96, n_frames=3)
+    other = synth.make_clip(7, size=96, n_frames=3, mode=first.mode)
+    assert again.mode == first.mode
+    np.testing.assert_array_equal(again.images, first.images)
+    np.testing.assert_array_equal(again.labels, first.labels)
+    assert not np.array_equal(other.images, first.images)
+
+
+def test_naming_the_drawn_mode_changes_nothing(synth):
+    drawn = synth.make_clip(11, size=96, n_frames=2)
+    named = synth.make_clip(11, size=96, n_frames=2, mode=drawn.mode)
+    np.testing.assert_array_equal(named.images, drawn.images)
+
+
+@pytest.mark.parametrize(("size", "n_frames"), [(64, 1), (100, 2), (160, 9)])
+def test_any_size_and_length(synth, size, n_frames):
+    for mode in synth.MODES:
+        clip = synth.make_clip(1, size=size, n_frames=n_frames, mode=mode)
+        assert clip.images.shape == clip.labels.shape == (n_frames, size, size)
+
+
+def test_ids_follow_their_objects(synth):
+    """An id that shows on two frames of a slow tissue covers much the same pixels on both."""
+    overlaps = []
+    for seed in range(6):
+        labels = synth.make_clip(seed, mode="membrane").labels
+        for i in np.unique(labels[0])[1:]:
+            a, b = labels[0] == i, labels[1] == i
+            if a.sum() > 400 and b.any():
+                overlaps.append((a & b).sum() / min(a.sum(), b.sum()))
+    assert np.median(overlaps) > 0.6
+
+
+def test_daughters_have_new_ids(synth):
+    """Once an id has ended in a division it does not come back, and two ids begin in its place."""
+    scene_rng = np.random.default_rng(3)
+    for _ in range(40):
+        scene = synth._scene(scene_rng, 256, 6, 40.0, 12, divide=1.0)
+        new = scene.y.shape[1] - 12
+        assert new % 2 == 0
+        assert len(set(scene.ids)) == len(scene.ids)
+        for k in range(12, 12 + new):
+            begins = int(np.argmax(scene.alive[:, k]))
+            assert begins > 0
+            assert scene.alive[begins:, k].all()
+        if new:
+            return
+    pytest.fail("no division in 40 scenes")
+
+
+@pytest.mark.parametrize("arguments", [{"seed": -1}, {"size": 32}, {"n_frames": 0}, {"mode": "xray"}])
+def test_bad_arguments_are_named(synth, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments)).replace("_", ".")):
+        synth.make_clip(**{"seed": 0, **arguments})
