@@ -317,6 +317,23 @@ def test_results_are_replaced_only_on_request(cells, segment):
     assert [o["id"] for o in json.loads(replaced.stdout)["objects"]] == [2]
 
 
+def test_a_replacement_that_was_stopped_goes_on_too(cells, segment, monkeypatch):
+    from stacksam.session.session import Session
+
+    def stopped(self, *arguments, **options):
+        raise KeyboardInterrupt
+
+    assert segment("--no-overview").exit_code == 0
+    propagate = Session.propagate
+    monkeypatch.setattr(Session, "propagate", stopped)
+    assert segment("--no-overview", "--overwrite", points=("0,2,34,46",)).exit_code == 130
+    monkeypatch.setattr(Session, "propagate", propagate)
+    result = segment("--no-overview", "--json", points=("0,2,34,46",))
+    assert result.exit_code == 0, result.stderr
+    assert [o["id"] for o in json.loads(result.stdout)["objects"]] == [2]
+    assert 1 not in labels_of("cells.stacksam/labels.tif")
+
+
 def test_a_folder_of_other_things_is_never_overwritten(cells, segment):
     folder = cells / "cells.stacksam" / "session"
     folder.mkdir(parents=True)

@@ -23,7 +23,7 @@ def perfect(monkeypatch):
 
     class Session:
         def __init__(self, stack, model, folder):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             self.stack, self.model, self.prompts = stack, model, ()
             self.truth = tifffile.imread(assets.sample(f"{stack.name}_labels"))
 
@@ -82,6 +82,8 @@ def test_a_perfect_model_gets_perfect_figures(perfect, tmp_path):
 
     with pytest.raises(StorageError, match="--overwrite"):
         run_demo(tmp_path / "demo", perfect)
+    (tmp_path / "demo" / "zstack" / "summary.json").unlink()  # stopped before it was complete
+    check_demo(tmp_path / "demo")
 
 
 def test_a_script_gets_the_figures(monkeypatch, tmp_path):

@@ -85,10 +85,11 @@ def make_sample(seed: int, frames: int, rng: np.random.Generator) -> dict[str, T
     images, labels = clip.images[:frames], clip.labels[:frames].astype(np.int32)
     if rng.random() < 0.5:
         images, labels = images[::-1].copy(), labels[::-1].copy()
-    if rng.random() < 0.6:
-        images, labels = follow(images, labels, rng)
+    origins = np.zeros((frames, 2), np.float32)
     k = int(rng.integers(4))
-    images, labels = np.rot90(images, k, (1, 2)), np.rot90(labels, k, (1, 2))
+    images, labels = np.rot90(images, k, (1, 2)).copy(), np.rot90(labels, k, (1, 2)).copy()
+    if rng.random() < 0.6:
+        images, labels, origins = follow(images, labels, rng)
     ids, sizes = np.unique(labels[0], return_counts=True)
     ids = ids[(sizes >= 24) & (ids > 0)]
     if len(ids) == 0:
@@ -102,6 +103,7 @@ def make_sample(seed: int, frames: int, rng: np.random.Generator) -> dict[str, T
         "labels": torch.from_numpy(np.ascontiguousarray(labels)),
         "masks": torch.from_numpy(masks),
         "clicks": torch.from_numpy(clicks),
+        "origins": torch.from_numpy(origins),
     }
 
 
@@ -124,21 +126,27 @@ def pick_click(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.array([x, y], dtype=np.float32)
 
 
-def follow(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """See a clip through a window that follows one object, a frame late, as the session does."""
+def follow(
+    images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """See a clip through a window that follows one object, a frame late, as the session does.
+
+    Also returns where the window stands on each frame, ``(x, y)`` in the window's own pixels.
+    """
     ids, counts = np.unique(labels[0], return_counts=True)
     ids = ids[(counts >= 40) & (ids > 0)]
     if len(ids) == 0:
-        return images, labels
+        return images, labels, np.zeros((len(images), 2), np.float32)
     target = int(rng.choice(ids))
     rows, columns = np.nonzero(labels[0] == target)
     extent = max(np.ptp(rows), np.ptp(columns)) + 1
     size = max(float(np.sqrt(len(rows))), 0.6 * extent)
     side = float(np.clip(WINDOW * size * np.exp(rng.normal(0, 0.2)), 40, 1.2 * SIZE))
     centre = np.array([rows.mean(), columns.mean()])
-    grids = []
+    grids, origins = [], []
     for frame in labels:
         shift = centre + rng.normal(0, 0.02 * side, 2)
+        origins.append(shift[::-1] * SIZE / side)
         step = (torch.arange(SIZE) + 0.5) / SIZE * side - side / 2
         y, x = (((step + c + 0.5) / SIZE * 2 - 1).float() for c in shift)
         grids.append(torch.stack((x[None].expand(SIZE, SIZE), y[:, None].expand(SIZE, SIZE)), dim=-1))
@@ -151,7 +159,8 @@ def follow(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
     seen = F.grid_sample(picture, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     ids_map = torch.from_numpy(np.ascontiguousarray(labels))[:, None].float()
     found = F.grid_sample(ids_map, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return seen[:, 0].numpy(), found[:, 0].numpy().astype(np.int32)
+    moved = np.asarray(origins, np.float32)
+    return seen[:, 0].numpy(), found[:, 0].numpy().astype(np.int32), moved
 
 
 class Trainer:
@@ -188,7 +197,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
-        keep = min(0.998, 1 - 1 / (self.step + 1))
+        keep = min(0.99, 1 - 1 / (self.step + 1))
         with torch.no_grad():
             for k, v in self.net.state_dict().items():
                 self.average[k].lerp_(v.float(), 1 - keep)
@@ -278,7 +287,10 @@ def clip_loss(
     for t in range(1, frames):
         now = per_frame[t]
         top = net.condition(now, memories_of(bank, t))
-        answers = net.decode_masks(now, top, candidates=True, hide_absent=False)
+        before = None
+        if rng.random() < 0.75:  # not always, or nothing would be learned from memories
+            before = carry(answer.logits.detach(), (batch["origins"][:, t] - batch["origins"][:, t - 1]))
+        answers = net.decode_masks(now, top, logits=before, candidates=True, hide_absent=False)
         loss, answer, iou = mask_loss(answers, small[:, t])
         total, reports[f"track{t}"] = total + loss, iou
         prompted = False
@@ -309,6 +321,17 @@ def memories_of(bank: list[tuple[int, bool, Tensor, Tensor]], now: int) -> Memor
         distances.expand(count, -1),
         15,
     )
+
+
+def carry(logits: Tensor, moved: Tensor) -> Tensor:
+    """Logits (N, 1, h, w) of one frame as the next window shows them, moved by (B, 2) ``(x, y)`` pixels."""
+    shift = moved.repeat_interleave(len(logits) // len(moved), 0) * 2 / SIZE
+    theta = torch.zeros(len(logits), 2, 3, device=logits.device)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1
+    theta[:, :, 2] = shift
+    grid = F.affine_grid(theta, list(logits.shape), align_corners=False)
+    bounded = logits.float().clamp(-32, 32) + 10
+    return F.grid_sample(bounded, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 10
 
 
 def boxes(truth: Tensor) -> Tensor:

@@ -168,15 +168,24 @@ class Outputs:
         """
         folder = self.session_folder
         if not os.path.lexists(folder):
+            self._unfinish()
             return
         if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "results.sqlite").is_file()):
             raise StorageError(
                 f"{folder} was not made by stacksam and stays; choose another folder with --out"
             )
+        self._unfinish()
         try:
             shutil.rmtree(folder)
         except OSError as error:
             raise StorageError(f"cannot remove {folder}: {error.strerror or error}") from error
+
+    def _unfinish(self) -> None:
+        """Take back that all is complete, so that this run can be gone on with when it is stopped."""
+        try:
+            self.summary.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot replace {self.summary}: {error.strerror or error}") from error
 
     def leave(self) -> None:
         """Remove the folder if nothing was put into it."""
@@ -203,6 +212,7 @@ class Outputs:
         Written
         """
         stack = session.stack
+        self._unfinish()
         files = dict(self.labels)
         seen: dict[int, int] = {}
         layout: dict[str, Any] = {

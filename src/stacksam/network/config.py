@@ -55,6 +55,7 @@ class NetworkConfig:
     pointer_time: bool = True  # 2.1: pointers carry their distance in time
     spatial_no_object: bool = True  # 2.1: memories of absent objects are marked
     dense_prompts: bool = False  # nano: prompts also as maps (previous logits, clicks, box)
+    carry_mask: bool = False  # nano: the mask of the frame before is a prompt when an object is followed
     dense_head: bool = False  # nano: foreground, boundary and offset of every object
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the input's three channels, 0..1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -96,6 +97,7 @@ PRESETS: Mapping[str, NetworkConfig] = MappingProxyType(
             memory_hidden=512,
             decoder_hidden=512,
             dense_prompts=True,
+            carry_mask=True,
             dense_head=True,
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stacksam.network.layers import Attention, LayerNorm2d, rope_table, rotate
+from stacksam.network.layers import Attention, LayerNorm2d, attend, rope_table, rotate
 
 __all__ = ["MemoryAttention", "MemoryEncoder"]
 
@@ -136,17 +136,16 @@ class _MemoryLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
 
-    def look_around(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    def look_around(self, x: Tensor, table: Tensor) -> Tensor:
         """Self-attention of the frame's tokens."""
         y, attention = self.norm1(x), self.self_attn
         q = rotate(attention.q_proj(y), table)
         k = rotate(attention.k_proj(y), table)
-        z = F.scaled_dot_product_attention(q[:, None], k[:, None], attention.v_proj(y)[:, None])
-        out: Tensor = attention.out_proj(z[:, 0])
+        out: Tensor = attention.out_proj(attend(q, k, attention.v_proj(y)))
         return out
 
     def look_back(
-        self, x: Tensor, keys: Tensor, values: Tensor, table: tuple[Tensor, Tensor], pointers: int
+        self, x: Tensor, keys: Tensor, values: Tensor, table: Tensor, pointers: int
     ) -> Tensor:
         """Cross-attention to memories; object pointers at the end have no position to rotate by."""
         attention = self.cross_attn_image
@@ -154,8 +153,8 @@ class _MemoryLayer(nn.Module):
         k = attention.k_proj(keys)
         placed = k.shape[1] - pointers
         k = torch.cat((rotate(k[:, :placed], table), k[:, placed:]), dim=1)
-        z = F.scaled_dot_product_attention(q[:, None], k[:, None], attention.v_proj(values)[:, None])
-        out: Tensor = attention.out_proj(z[:, 0])
+        # The weights of a query sum to one, so what was attended may be projected after, from fewer channels.
+        out: Tensor = attention.out_proj(attention.v_proj(attend(q, k, values)))
         return out
 
     def feed_forward(self, x: Tensor) -> Tensor:

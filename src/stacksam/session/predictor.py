@@ -235,7 +235,9 @@ class Predictor:
         features = self.features(frame, self._shared(views))
         with self._computing():
             top = network.condition(features, self.memories(requests))
-            masks = network.decode_masks(features, top, candidates=True).best()
+            masks = network.decode_masks(
+                features, top, logits=self._carried(requests, views), candidates=True
+            ).best()
         records = []
         for i, request in enumerate(requests):
             choice = request.choice
@@ -244,6 +246,16 @@ class Predictor:
             record = self._record(request.object_id, frame, views[i], masks, i, 0)
             records.append(replace(record, step=step, sources=tuple(sorted(sources))))
         return records
+
+    def _carried(self, requests: Sequence[Request], views: Sequence[View]) -> Tensor | None:
+        """Masks of the frame before (B, 1, h, w), moved to where the windows stand now."""
+        if not self.model.config.carry_mask:
+            return None
+        moved = [
+            request.previous.view.carry(request.previous.logits.astype(np.float32), view)
+            for request, view in zip(requests, views, strict=True)
+        ]
+        return torch.from_numpy(np.stack(moved)[:, None]).to(self.model.device)
 
     def _next_view(self, previous: Record) -> View:
         """Where to look for an object that was last seen in `previous`."""
