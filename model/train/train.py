@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import synth  # noqa: E402
+import synth
 
-from stacksam.network.config import PRESETS  # noqa: E402
-from stacksam.network.sam2 import Features, Masks, Memories, Sam2  # noqa: E402
+from stacksam.network.config import PRESETS
+from stacksam.network.sam2 import Features, Masks, Memories, Sam2
 
 log = logging.getLogger("train")
 
@@ -253,7 +253,9 @@ def clip_loss(
     pictures = images.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)
     features = net.encode_image(pictures.contiguous(memory_format=torch.channels_last))
     per_frame = [
-        Features(*(level.unflatten(0, (clips, frames))[:, t].repeat_interleave(count, 0) for level in features))
+        Features(
+            *(level.unflatten(0, (clips, frames))[:, t].repeat_interleave(count, 0) for level in features)
+        )
         for t in range(frames)
     ]
     truth = masks.flatten(0, 1).float()  # (N, T, H, W)
@@ -262,7 +264,10 @@ def clip_loss(
 
     kind = rng.choice(["click", "box", "mask"], p=[0.55, 0.25, 0.2] if frames > 1 else [0.55, 0.45, 0])
     first = per_frame[0]
-    points, labels = batch["clicks"].flatten(0, 1)[:, None], torch.ones_like(batch["clicks"].flatten(0, 1)[:, :1])
+    points, labels = (
+        batch["clicks"].flatten(0, 1)[:, None],
+        torch.ones_like(batch["clicks"].flatten(0, 1)[:, :1]),
+    )
     if kind == "box":
         points, labels = boxes(truth[:, 0]), torch.tensor([[2, 3]], device=truth.device).expand(len(truth), 2)
     labels = labels.long()
@@ -279,7 +284,9 @@ def clip_loss(
             new, sign = error_clicks(answer.logits, small[:, 0])
             points, labels = torch.cat((points, new), dim=1), torch.cat((labels, sign), dim=1)
             previous = answer.logits.detach()
-            answers = net.decode_masks(first, top, points, labels, previous, candidates=False, hide_absent=False)
+            answers = net.decode_masks(
+                first, top, points, labels, previous, candidates=False, hide_absent=False
+            )
             loss, answer, iou = mask_loss(answers, small[:, 0])
             total, reports["corrected"] = total + loss, iou
 
@@ -406,7 +413,9 @@ def dense_loss(net: Sam2, features: Features, labels: Tensor) -> Tensor:
     place = torch.arange(side, device=ids.device, dtype=torch.float32)
     y, x = place[:, None].expand(side, side).flatten(), place[None].expand(side, side).flatten()
     most = int(flat.max()) + 1
-    area = torch.zeros(batch, most, device=ids.device).scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
+    area = torch.zeros(batch, most, device=ids.device).scatter_add_(
+        1, flat, torch.ones_like(flat, dtype=torch.float32)
+    )
     offsets = []
     for axis in (y, x):
         total = torch.zeros_like(area).scatter_add_(1, flat, axis[None].expand(batch, -1))

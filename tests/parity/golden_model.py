@@ -27,7 +27,7 @@ inputs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def network(name: str, present: bool = True) -> Sam2:
     """The network of one checkpoint with the golden weights."""
     keys = json.loads((FOLDER / f"{name}.keys.json").read_text())
@@ -56,6 +56,6 @@ def golden(name: str) -> dict[str, np.ndarray]:
 
 
 def error(value: np.ndarray, reference: np.ndarray) -> float:
-    """Largest difference, as a share of the reference's standard deviation (of its size, for single numbers)."""
+    """Largest difference as a share of the reference: of its deviation, or its size if it is one number."""
     spread = float(reference.std()) if reference.size > 1 else float(abs(reference).max())
     return float(np.abs(value - reference).max()) / spread

@@ -144,9 +144,7 @@ class _MemoryLayer(nn.Module):
         out: Tensor = attention.out_proj(attend(q, k, attention.v_proj(y)))
         return out
 
-    def look_back(
-        self, x: Tensor, keys: Tensor, values: Tensor, table: Tensor, pointers: int
-    ) -> Tensor:
+    def look_back(self, x: Tensor, keys: Tensor, values: Tensor, table: Tensor, pointers: int) -> Tensor:
         """Cross-attention to memories; object pointers at the end have no position to rotate by."""
         attention = self.cross_attn_image
         q = rotate(attention.q_proj(self.norm2(x)), table).expand(len(keys), -1, -1)
