@@ -50,7 +50,7 @@ class Plan:
     seed: int = 1
     rate: float = 5e-4
     warm_up: int = 50
-    cool_down: float = 0.3  # last share of the steps, in which the rate falls to zero
+    cool_down: float = 0.35  # last share of the steps, in which the rate falls to zero
     stills: int = 8  # clips in a batch of single frames
     clips: int = 4  # clips in a batch of several frames
     frames: int = 4
@@ -144,9 +144,11 @@ def follow(
     side = float(np.clip(WINDOW * size * np.exp(rng.normal(0, 0.2)), 40, 1.2 * SIZE))
     centre = np.array([rows.mean(), columns.mean()])
     grids, origins = [], []
+    # A window that is not quite where it was thought to be looks like an object that moves fast.
+    jitter = side * (rng.uniform(0.04, 0.15) if rng.random() < 0.4 else 0.02)
     for frame in labels:
-        shift = centre + rng.normal(0, 0.02 * side, 2)
-        origins.append(shift[::-1] * SIZE / side)
+        shift = centre + rng.normal(0, jitter, 2)
+        origins.append(centre[::-1] * SIZE / side)
         step = (torch.arange(SIZE) + 0.5) / SIZE * side - side / 2
         y, x = (((step + c + 0.5) / SIZE * 2 - 1).float() for c in shift)
         grids.append(torch.stack((x[None].expand(SIZE, SIZE), y[:, None].expand(SIZE, SIZE)), dim=-1))
@@ -391,7 +393,7 @@ def mask_loss(answers: Masks, truth: Tensor) -> tuple[Tensor, Masks, float]:
     rows = torch.arange(len(best), device=best.device)
     share = visible / visible.sum().clamp(min=1)
     loss = (cost[rows, best] * share).sum()
-    loss = loss + ((answers.iou - iou).abs().mean(1) * share).sum()
+    loss = loss + 3 * ((answers.iou - iou).abs().mean(1) * share).sum()
     loss = loss + F.binary_cross_entropy_with_logits(answers.object_score[:, 0], visible)
     kept = answers.iou.argmax(dim=1)
     mean = float((iou[rows, kept] * share).sum())
@@ -426,6 +428,92 @@ def dense_loss(net: Sam2, features: Features, labels: Tensor) -> Tensor:
     return loss + error.sum() / inside.sum().clamp(min=1)
 
 
+def vanishing_batch(number: int, plan: Plan) -> dict[str, Tensor]:
+    """Clips in which objects end: z-stacks from their middle outwards, and a few others for balance."""
+    rng = np.random.Generator(np.random.PCG64([plan.seed, number, 99]))
+    samples: list[dict[str, Tensor]] = []
+    while len(samples) < plan.clips:
+        mode = "zstack" if rng.random() < 0.6 else None
+        clip = synth.make_clip(int(rng.integers(2**40)), SIZE, 2 * plan.frames, mode)
+        images, labels = clip.images[plan.frames :], clip.labels[plan.frames :].astype(np.int32)
+        origins = np.zeros((plan.frames, 2), np.float32)
+        if rng.random() < 0.7:
+            images, labels, origins = follow(images, labels, rng)
+        ids, sizes = np.unique(labels[0], return_counts=True)
+        ids = ids[(sizes >= 24) & (ids > 0)]
+        if len(ids) == 0:
+            continue
+        chosen = rng.choice(ids, OBJECTS, replace=len(ids) < OBJECTS)
+        masks = np.stack([labels == i for i in chosen])
+        samples.append(
+            {
+                "images": torch.from_numpy(np.ascontiguousarray(images, np.float32)),
+                "masks": torch.from_numpy(masks),
+                "origins": torch.from_numpy(origins),
+            }
+        )
+    return {k: torch.stack([s[k] for s in samples]) for k in samples[0]}
+
+
+def learn_presence(net: Sam2, plan: Plan, steps: int) -> None:
+    """Train the object-score head alone, on objects that end, with the rest of the network as it is."""
+    net.requires_grad_(False)
+    head = net.sam_mask_decoder.pred_obj_score_head.requires_grad_(True)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    for number in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * (1 - number / steps)
+        batch = vanishing_batch(number, plan)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, visible = presence_logits(net, batch)
+        weight = torch.where(visible > 0.5, 1.0, float(visible.mean() / (1 - visible.mean()).clamp(min=0.05)))
+        loss = F.binary_cross_entropy_with_logits(logits, visible, weight=weight.clamp(max=6))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if number % 20 == 19:
+            right = ((logits > 0) == (visible > 0.5)).float()
+            log.info(
+                "presence %d: loss %.3f, right %.2f, right where absent %.2f",
+                number + 1,
+                float(loss.detach()),
+                float(right.mean()),
+                float(right[visible < 0.5].mean()),
+            )
+
+
+def presence_logits(net: Sam2, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Object scores of followed objects, with and without the mask of the frame before, and the truth."""
+    images, masks = batch["images"], batch["masks"]
+    clips, frames = images.shape[:2]
+    count = masks.shape[1]
+    truth = masks.flatten(0, 1).float()
+    scores, visible = [], []
+    bank: list[tuple[int, bool, Tensor, Tensor]] = []
+    answer: Masks | None = None
+    for t in range(frames):
+        with torch.no_grad():
+            picture = images[:, t, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+            now = Features(*(level.repeat_interleave(count, 0) for level in net.encode_image(picture)))
+        if answer is None:
+            with torch.no_grad():
+                answer = net.adopt_mask(now, truth[:, :1])
+                bank.append((0, True, remember(net, now, answer, True), answer.pointers))
+            continue
+        with torch.no_grad():
+            top = net.condition(now, memories_of(bank, t))
+            before = carry(answer.logits, batch["origins"][:, t] - batch["origins"][:, t - 1])
+        plain = net.decode_masks(now, top, candidates=True, hide_absent=False)
+        carried = net.decode_masks(now, top, logits=before, candidates=True, hide_absent=False)
+        seen = (truth[:, t].flatten(1).sum(1) > 8).float()
+        scores += [plain.object_score[:, 0], carried.object_score[:, 0]]
+        visible += [seen, seen]
+        with torch.no_grad():
+            answer = Masks(*(part.detach() for part in carried)).best()
+            bank.append((t, False, remember(net, now, answer, False), answer.pointers))
+    return torch.cat(scores), torch.cat(visible)
+
+
 def batches(plan: Plan, start: int) -> Iterator[dict[str, Tensor]]:
     """Batches from number `start` on, made by a worker process."""
     loader = DataLoader(
@@ -448,6 +536,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--presence", type=int, default=240, help="steps of the object-score head at the end")
     parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -458,7 +547,9 @@ def main() -> None:
     if checkpoint.exists():
         trainer.load(checkpoint)
     if args.export:
-        export(trainer.average, args.export)
+        trainer.net.load_state_dict(trainer.average)
+        learn_presence(trainer.net, trainer.plan, args.presence)
+        export(trainer.net.state_dict(), args.export)
         return
     log.info("%.2f M parameters", sum(p.numel() for p in trainer.net.parameters()) / 1e6)
     started = time.perf_counter()

@@ -2,8 +2,8 @@
 
 ``python tests/benchmarks/bench_peer.py [--objects 1 4 16] [--frames 4] [--dtypes float32 bfloat16]``
 
-SAM 2.1 tiny at 1024 px with the random weights of the parity tests. Each object gets a click on frame 0 and is
-followed; what is timed is the last frame, encoder included, when every frame before it is remembered. Both
+SAM 2.1 tiny at 1024 px with the random weights of the parity tests. Each object gets a click on frame 0 and
+is followed; what is timed is the last frame, encoder included, when every frame before it is remembered. Both
 sides run in turn on the same frame, so that a change of the machine's speed meets both. The masks are
 compared: in float32 as logits (largest difference as a share of the standard deviation), in bfloat16 as the
 share of pixels of equal sign, which random weights put all over the picture.
@@ -51,9 +51,9 @@ class Ours:
         self.logits: dict[int, np.ndarray] = {}
         make = self.session._predictor._record
 
-        def record(object_id, frame, view, masks, row, k):
+        def record(object_id, frame, view, masks, row, k, **how):
             self.logits[object_id] = masks.logits[row, k].numpy()
-            return make(object_id, frame, view, masks, row, k)
+            return make(object_id, frame, view, masks, row, k, **how)
 
         self.session._predictor._record = record
         for i, yx in enumerate(clicks(count)):

@@ -41,13 +41,13 @@ class Recorded(Session):
         self.answers = {}
         make = self._predictor._record
 
-        def record(object_id, frame, view, masks, row, k):
+        def record(object_id, frame, view, masks, row, k, **how):
             self.answers[frame] = (
                 masks.logits[row, k].numpy()[3::8, 3::8],
                 masks.object_score[row].numpy(),
                 masks.pointers[row, k].numpy()[::8],
             )
-            return make(object_id, frame, view, masks, row, k)
+            return make(object_id, frame, view, masks, row, k, **how)
 
         self._predictor._record = record
 

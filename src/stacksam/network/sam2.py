@@ -50,6 +50,15 @@ class Masks(NamedTuple):
         k = self.iou.argmax(dim=1)
         return self.take(rows, k)
 
+    def beside(self, other: Masks) -> Masks:
+        """Candidates of both, those of the other after these; the higher of the object scores."""
+        return Masks(
+            torch.cat((self.logits, other.logits), dim=1),
+            torch.cat((self.iou, other.iou), dim=1),
+            torch.cat((self.pointers, other.pointers), dim=1),
+            torch.maximum(self.object_score, other.object_score),
+        )
+
     def take(self, rows: Tensor, k: Tensor) -> Masks:
         """Candidate `k` (N,) of objects `rows` (N,)."""
         return Masks(

@@ -48,8 +48,8 @@ class _Residual(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = nn.GroupNorm(groups, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # each block starts as the identity
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():  # each block starts as the identity
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x)))

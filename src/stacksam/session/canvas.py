@@ -100,8 +100,7 @@ class View:
         y0, x0, y1, x1 = bbox
         rows = _bilinear(y0, y1, self.y, self.height, logits.shape[0])
         columns = _bilinear(x0, x1, self.x, self.width, logits.shape[1])
-        out: NDArray[np.float32] = rows @ logits @ columns.T
-        return out
+        return np.asarray(rows @ logits @ columns.T, np.float32)
 
     def mask(
         self, logits: NDArray[np.float32], frame_shape: tuple[int, int]
@@ -152,7 +151,7 @@ class View:
 
 
 def _bilinear(start: int, stop: int, origin: int, extent: int, cells: int) -> NDArray[np.float32]:
-    """Weights (stop - start, cells) of bilinear interpolation at pixels start..stop, clamped at the border."""
+    """Weights (stop - start, cells) of bilinear interpolation at pixels; clamped at the border."""
     place = np.arange(start, stop, dtype=np.float64)
     low = np.clip((place + 0.5 - origin) * cells / extent - 0.5, 0, cells - 1)
     return _spread(low, cells)
@@ -194,10 +193,10 @@ def window_view(centre: tuple[float, float], side: float, frame_shape: tuple[int
     size : int
         Side of the network's input.
     """
-    pixels = int(round(min(max(side, SMALLEST_SIDE), max(frame_shape))))
+    pixels = round(min(max(side, SMALLEST_SIDE), max(frame_shape)))
 
     def origin(middle: float, extent: int) -> int:
-        start = int(round(middle + 0.5 - pixels / 2))
+        start = round(middle + 0.5 - pixels / 2)
         if pixels >= extent:  # the frame fits: centre it
             return (extent - pixels) // 2
         return min(max(start, 0), extent - pixels)

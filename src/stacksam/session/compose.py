@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stacksam.session.results import Record
+from stacksam.session.records import Record
 
 __all__ = ["compose", "fill_small_holes"]
 
@@ -47,4 +47,5 @@ def fill_small_holes(mask: NDArray[np.bool_], largest: float) -> NDArray[np.bool
     sizes = np.bincount(holes.ravel())
     small = sizes <= largest
     small[[0, holes[0, 0]]] = False
-    return mask | small[holes][1:-1, 1:-1]
+    filled: NDArray[np.bool_] = mask | small[holes][1:-1, 1:-1]
+    return filled

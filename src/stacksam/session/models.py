@@ -57,7 +57,7 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-    progress: Callable[[int, int | None], object] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Model:
     """Load a model by its registry name or from a file.
 
@@ -142,6 +142,6 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype
     if dtype is None:
         return default_dtype(device)
     chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in _DTYPES.values():
+    if chosen is None or chosen not in _DTYPES.values():
         raise InputError(f"dtype {dtype!r} cannot be used; use float32 or bfloat16")
     return chosen

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from stacksam.errors import InputError, SessionFileError
 
-__all__ = ["Box", "Mask", "Point", "Prompt", "check_prompt", "prompt_from_json", "prompt_to_json"]
+__all__ = [
+    "Box",
+    "Mask",
+    "Point",
+    "Prompt",
+    "check_frame",
+    "check_integer",
+    "check_object_id",
+    "check_prompt",
+    "prompt_from_json",
+    "prompt_to_json",
+]
 
 LARGEST_ID = 2**31 - 1  # label frames are int32
 
@@ -108,7 +119,8 @@ def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) ->
             y, x = _numbers(prompt.yx, 2, "Point.yx", "(y, x)")
             if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
                 raise InputError(
-                    f"point (y={y:g}, x={x:g}) lies outside the frame; y is 0 to {height - 1}, x is 0 to {width - 1}"
+                    f"point (y={y:g}, x={x:g}) lies outside the frame; "
+                    f"y is 0 to {height - 1}, x is 0 to {width - 1}"
                 )
             return Point(frame, object_id, (y, x), bool(prompt.positive))
         case Box():
@@ -121,9 +133,10 @@ def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) ->
                 raise InputError(
                     f"box {(y0, x0, y1, x1)} has no area; give (y0, x0, y1, x1) with y0 < y1, x0 < x1"
                 )
-            if y1 < 0 or x1 < 0 or y0 > height - 1 or x0 > width - 1:
+            if y1 <= 0 or x1 <= 0 or y0 >= height - 1 or x0 >= width - 1:
                 raise InputError(
-                    f"box {(y0, x0, y1, x1)} lies outside the frame; y is 0 to {height - 1}, x is 0 to {width - 1}"
+                    f"box {(y0, x0, y1, x1)} lies outside the frame; "
+                    f"y is 0 to {height - 1}, x is 0 to {width - 1}"
                 )
             clipped = (max(y0, 0.0), max(x0, 0.0), min(y1, height - 1.0), min(x1, width - 1.0))
             return Box(frame, object_id, clipped)
@@ -138,12 +151,13 @@ def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) ->
                 raise InputError(
                     f"mask of object {object_id} on frame {frame} is empty; paint at least one pixel"
                 )
+            mask.flags.writeable = False  # it is what the session answers from, also later
             return Mask(frame, object_id, mask)
 
 
 def check_frame(frame: object, n_frames: int) -> int:
     """Return `frame` as int, or raise InputError where it is none of the stack's."""
-    number = _integer(frame, "frame")
+    number = check_integer(frame, "frame")
     if not 0 <= number < n_frames:
         raise InputError(f"frame {number} is outside the stack; frames are 0 to {n_frames - 1}")
     return number
@@ -151,13 +165,14 @@ def check_frame(frame: object, n_frames: int) -> int:
 
 def check_object_id(object_id: object) -> int:
     """Return `object_id` as int, or raise InputError where it is no label value."""
-    number = _integer(object_id, "object id")
+    number = check_integer(object_id, "object id")
     if not 1 <= number <= LARGEST_ID:
         raise InputError(f"object id {number} is not a label value; use 1 to {LARGEST_ID}")
     return number
 
 
-def _integer(value: object, name: str) -> int:
+def check_integer(value: object, name: str) -> int:
+    """Return `value` as int, or raise InputError where it is none; a bool is none."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -169,7 +184,7 @@ def _integer(value: object, name: str) -> int:
 def _numbers(values: object, count: int, name: str, form: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(v) for v in values)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise InputError(f"{name} is {values!r}; give {form} as numbers") from None
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
         raise InputError(f"{name} is {values!r}; give {form} as {count} finite numbers")
@@ -204,10 +219,14 @@ def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt
             y0, x0, y1, x1 = data["box"]
             return Box(frame, object_id, (float(y0), float(x0), float(y1), float(x1)))
         height, width = data["shape"]
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(data["mask"])), np.uint8)
+        packed = (height * width + 7) // 8
+        unpacker = zlib.decompressobj()
+        bits = np.frombuffer(unpacker.decompress(base64.b64decode(data["mask"]), packed + 1), np.uint8)
+        if not 0 < packed == len(bits):
+            raise ValueError(f"{len(bits)} bytes do not make a mask of {height} x {width} pixels")
         mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
         return Mask(frame, object_id, mask)
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         raise SessionFileError(
             f"a prompt of object {object_id} on frame {frame} cannot be read: {error}"
         ) from error

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stacksam.errors import SessionFileError
+from stacksam.errors import InputError, SessionFileError
+from stacksam.session.actions import prompts_from_json
 from stacksam.session.models import Model, load_model
 from stacksam.session.predictor import Settings
-from stacksam.session.prompts import prompt_from_json
 from stacksam.session.results import FORMAT_VERSION
-from stacksam.session.session import Session, Update
-from stacksam.session.stack import Intensity, Stack, open_stack
+from stacksam.session.session import Session
+from stacksam.session.stack import Stack, reopen_stack
+from stacksam.session.update import Update
 
 __all__ = ["replay"]
 
@@ -27,16 +28,16 @@ def replay(
     *,
     progress: Callable[[Update], object] | None = None,
 ) -> Session:
-    """Do everything again that a saved session did.
+    """Do everything again that a saved session did, except what was undone.
 
     Parameters
     ----------
     path : path
         A file written by :meth:`Session.save`.
     stack : Stack, optional
-        By default opened from where the session found it.
+        By default opened from where the session found it, as it was opened then.
     model : Model, optional
-        By default loaded by the name that the session used.
+        By default loaded by the name that the session used, to compute as it did.
     folder : path, optional
         For the results; must not hold a session yet. By default temporary.
     progress : callable, optional
@@ -50,85 +51,94 @@ def replay(
     Raises
     ------
     SessionFileError
-        If the file is damaged, of a newer version, or of another stack or model.
+        If the file is damaged, of a newer version, of another stack or model; or the folder holds a session.
+    StackError
+        If the stack is no longer where it was.
+    StorageError
+        If the results cannot be written. What was done until then stays in the folder.
     """
     data = _read_session(Path(path))
-    if stack is None:
-        about = data["stack"]
-        stack = open_stack(
-            about["source"],
-            frame_axis=about["frame_axis"],
-            at=about["at"],
-            channels=about["channels"],
-            intensity=Intensity.from_json(about["intensity"]),
-            level=about.get("level", 0),
-        )
-    if stack.identity() != data["stack"]["identity"]:
-        raise SessionFileError(
-            f"{path} is a session of another stack ({data['stack']['name']}), not of {stack.name}"
-        )
-    model = model or load_model(data["model"]["name"])
-    if model.digest != data["model"]["digest"]:
-        raise SessionFileError(
-            f"{path} was made with the model {data['model']['name']} ({data['model']['digest'][:12]}); "
-            f"{model.name} ({model.digest[:12]}) has other weights"
-        )
-    session = Session(stack, model, folder, settings=Settings(**data["settings"]))
     try:
-        if session.object_ids:
+        settings = Settings(**data["settings"])
+        if stack is None:
+            stack = reopen_stack(data["stack"])
+        if model is None:
+            model = load_model(data["model"]["name"], dtype=data["model"]["dtype"])
+        _check_same(data, stack, model, Path(path))
+    except (AttributeError, InputError, KeyError, TypeError) as error:
+        raise SessionFileError(f"{path} is damaged, or does not fit its stack any more: {error!r}") from error
+    session = Session(stack, model, folder, settings=settings)
+    try:
+        if session.history:
             raise SessionFileError(f"{session.folder} already holds a session; replay into an empty folder")
         for action in data["actions"]:
-            _do(session, dict(action), progress)
+            _do(session, action, Path(path), progress)
     except BaseException:
         session.close()
         raise
     return session
 
 
+def _check_same(data: dict[str, Any], stack: Stack, model: Model, path: Path) -> None:
+    about, then = data["stack"], data["model"]
+    if stack.identity() != about["identity"]:
+        raise SessionFileError(f"{path} is a session of another stack ({about['name']}), not of {stack.name}")
+    if stack.intensity.to_json() != about["intensity"]:
+        raise SessionFileError(
+            f"{path} was made with the intensity mapping {about['intensity']}; open the stack with it"
+        )
+    if model.digest != then["digest"]:
+        raise SessionFileError(
+            f"{path} was made with the model {then['name']} ({then['digest'][:12]}); "
+            f"{model.name} ({model.digest[:12]}) has other weights"
+        )
+    if model.windowed != then["windowed"]:
+        how = "windows" if then["windowed"] else "whole frames"
+        raise SessionFileError(f"{path} was made with {then['name']} looking at {how}; load it so")
+
+
 def _read_session(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SessionFileError(f"session file {path} cannot be read: {error}") from error
     if not isinstance(data, dict) or data.get("format") != "stacksam-session":
         raise SessionFileError(f"{path} is no session file of stacksam")
-    if data.get("version", 0) > FORMAT_VERSION:
+    version = data.get("version")
+    if not isinstance(version, int):
+        raise SessionFileError(f"{path} is damaged: its version is {version!r}")
+    if version > FORMAT_VERSION:
         raise SessionFileError(
-            f"{path} has version {data['version']}, this program reads up to {FORMAT_VERSION}; update stacksam"
+            f"{path} has version {version}, this program reads up to {FORMAT_VERSION}; update stacksam"
         )
-    missing = {"stack", "model", "settings", "actions"} - set(data)
-    if missing:
-        raise SessionFileError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
+    kinds = {"stack": dict, "model": dict, "settings": dict, "actions": list}
+    wrong = sorted(key for key, kind in kinds.items() if not isinstance(data.get(key), kind))
+    if wrong:
+        raise SessionFileError(f"{path} is damaged: {', '.join(wrong)} missing")
     return data
 
 
-def _do(session: Session, action: dict[str, Any], progress: Callable[[Update], object] | None) -> None:
+def _do(
+    session: Session, action: dict[str, Any], path: Path, progress: Callable[[Update], object] | None
+) -> None:
     """Do one saved action."""
-    name = action.pop("do", None)
+    name: object = action
     try:
+        name = action.get("do")
+        arguments = {key: value for key, value in action.items() if key != "do"}
         match name:
             case "add":
-                session.add(*(prompt_from_json(p, p["frame"], p["object_id"]) for p in action["prompts"]))
+                session.add(*prompts_from_json(arguments["prompts"]))
             case "remove":
-                frame, object_id = action["frame"], action["object_id"]
-                session.remove(prompt_from_json(action["prompt"], frame, object_id))
+                session.remove(*prompts_from_json([arguments["prompt"]]))
             case "propagate":
-                _propagate_again(session, action, progress)
+                # As far as the saved session did.
+                for update in session.propagate(**arguments):
+                    if progress is not None:
+                        progress(update)
             case "remove_object" | "choose" | "lock" | "unlock":
-                getattr(session, name)(**action)
+                getattr(session, str(name))(**arguments)
             case _:
-                raise SessionFileError(
-                    f"the session holds an action {name!r} that this version does not know"
-                )
-    except (KeyError, TypeError) as error:
-        raise SessionFileError(f"an action {name!r} of the session cannot be read: {error!r}") from error
-
-
-def _propagate_again(
-    session: Session, action: dict[str, Any], progress: Callable[[Update], object] | None
-) -> None:
-    """Propagate as far as the saved session did."""
-    steps = action.pop("steps")
-    for update in session.propagate(**action, steps=steps):
-        if progress is not None:
-            progress(update)
+                raise SessionFileError(f"{path} holds an action {name!r} that this version does not know")
+    except (AttributeError, InputError, KeyError, TypeError) as error:
+        raise SessionFileError(f"an action {name!r} of {path} cannot be done: {error!r}") from error

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +22,7 @@ from stacksam.errors import InputError, StackError
 from stacksam.io._units import normalise_unit
 from stacksam.io.images import LazyImage, Source, open_image
 
-__all__ = ["Intensity", "Stack", "open_stack"]
+__all__ = ["Intensity", "Stack", "open_stack", "reopen_stack"]
 
 _SAMPLE_FRAMES = 8
 _SAMPLE_PIXELS = 2**18
@@ -122,6 +124,9 @@ class Stack:
         Size of a step between frames, along y and along x.
     units : tuple of 3 (str or None)
         Their units by long name; None for frames or pixels.
+    opened : dict
+        How the image was opened, as JSON types: the path or paths, level, series, axes. Empty if that is not
+        known, as for arrays; then it cannot be opened again by :func:`reopen_stack`.
     """
 
     image: LazyImage
@@ -131,6 +136,7 @@ class Stack:
     intensity: Intensity
     spacing: tuple[float, float, float]
     units: tuple[str | None, str | None, str | None]
+    opened: dict[str, Any] = field(default_factory=dict)
 
     @property
     def n_frames(self) -> int:
@@ -249,6 +255,7 @@ class Stack:
             "spacing": list(self.spacing),
             "units": list(self.units),
             "intensity": self.intensity.to_json(),
+            "opened": dict(self.opened),
         }
 
     def close(self) -> None:
@@ -331,7 +338,67 @@ def open_stack(
         if image is not source:
             image.close()
         raise
-    return Stack(image, frame_axis, indices, chosen, intensity, step, unit)
+    return Stack(
+        image, frame_axis, indices, chosen, intensity, step, unit, _opening(source, level, series, axes)
+    )
+
+
+def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -> Stack:
+    """Open a stack again as it was opened before.
+
+    Parameters
+    ----------
+    description : mapping
+        From :meth:`Stack.describe`.
+    source : path, list of paths, array or LazyImage, optional
+        Where it is now; by default where it was.
+
+    Returns
+    -------
+    Stack
+        Not checked to be the same: see :meth:`Stack.identity`.
+
+    Raises
+    ------
+    StackError
+        If it cannot be read, or is not known to lie anywhere.
+    InputError
+        If it no longer fits the description.
+    """
+    opened = description["opened"]
+    if source is None:
+        if not opened:
+            raise StackError(
+                f"the stack {description['name']} came from {description['source']}, "
+                "which cannot be opened again; give the stack"
+            )
+        source = opened["source"]
+    again = {} if isinstance(source, LazyImage) else {k: v for k, v in opened.items() if k != "source"}
+    return open_stack(
+        source,
+        frame_axis=description["frame_axis"],
+        at=description["at"],
+        channels=description["channels"] or None,
+        intensity=Intensity.from_json(description["intensity"]),
+        spacing=description["spacing"],
+        units=description["units"],
+        **again,
+    )
+
+
+def _opening(source: Source, level: int, series: int | None, axes: str | None) -> dict[str, Any]:
+    """How to open a source again; empty if it lies nowhere."""
+    if isinstance(source, str | os.PathLike):
+        place: str | list[str] = _absolute(source)
+    elif isinstance(source, list | tuple):
+        place = [_absolute(item) for item in source]
+    else:
+        return {}
+    return {"source": place, "level": level, "series": series, "axes": axes}
+
+
+def _absolute(path: Any) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _frame_axis(image: LazyImage, wanted: str | None) -> str:

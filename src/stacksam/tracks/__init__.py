@@ -1,0 +1,1 @@
+"""Lineages: which object divided into which, where it appeared and vanished, and what should be reviewed."""

@@ -1,0 +1,61 @@
+"""An update: what a session tells of one object on one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stacksam.session.canvas import BBox
+from stacksam.session.records import Record
+
+__all__ = ["Update"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update:
+    """The mask of one object on one frame, new or changed.
+
+    Attributes
+    ----------
+    frame, object_id : int
+    bbox : (int, int, int, int)
+        Half-open ``(y0, x0, y1, x1)`` in frame pixels; empty where the object is not seen.
+    mask : bool array of the bounding box's shape
+    object_score : float
+        Logit: is the object visible on this frame.
+    predicted_iou : float
+        The network's own estimate of its mask, 0 to 1.
+    prompted : bool
+        Whether the user said something about this object on this frame.
+    """
+
+    frame: int
+    object_id: int
+    bbox: BBox
+    mask: NDArray[np.bool_]
+    object_score: float
+    predicted_iou: float
+    prompted: bool
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """What there is to tell of a record."""
+        return cls(
+            record.frame,
+            record.object_id,
+            record.bbox,
+            record.mask,
+            record.object_score,
+            record.predicted_iou,
+            record.prompted,
+        )
+
+    def full_mask(self, frame_shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """The mask at the size of the frame."""
+        full = np.zeros(frame_shape, bool)
+        y0, x0, y1, x1 = self.bbox
+        full[y0:y1, x0:x1] = self.mask
+        return full
