@@ -4,10 +4,11 @@
 that folder stands; ``--export model/nano.safetensors`` writes the averaged weights in half precision.
 Every batch follows from the seed and the step alone, so a resumed run sees what an unbroken one would.
 
-The recipe is that of SAM 2 (Ravi et al., 2024, section 6): an object is prompted on the first frame by a click, a
-box or a mask, corrected by clicks where the answer is wrong, and followed through a few frames; losses are
-focal and dice on the best of three candidates, the error of the predicted IoU, and whether the object is
-visible. Half of the clips are seen as the session sees them: through a window that follows one object.
+The recipe is that of SAM 2 (Ravi et al., 2024, section 6): an object is prompted on the first frame by a
+click, a box or a mask, corrected by clicks where the answer is wrong, and followed through a few frames; losses
+are focal and dice on the best of three candidates, the error of the predicted IoU, and whether the object is
+visible. Most clips are seen as the session sees them: through a window that follows one object. At the
+end, the head that tells whether an object is visible learns on objects that end.
 """
 
 from __future__ import annotations
@@ -370,7 +371,7 @@ def error_clicks(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mask_loss(answers: Masks, truth: Tensor) -> tuple[Tensor, Masks, float]:
-    """Loss of candidates against truth (N, S, S), the candidate to go on with, and the mean IoU of that one."""
+    """Loss of candidates against truth (N, S, S), the candidate to go on with, and its mean IoU."""
     logits = F.interpolate(answers.logits.float(), size=truth.shape[-2:], mode="bilinear")
     target = truth[:, None].expand_as(logits)
     visible = (truth.flatten(1).sum(1) > 2).float()
@@ -485,8 +486,7 @@ def learn_presence(net: Sam2, plan: Plan, steps: int) -> None:
 def presence_logits(net: Sam2, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Object scores of followed objects, with and without the mask of the frame before, and the truth."""
     images, masks = batch["images"], batch["masks"]
-    clips, frames = images.shape[:2]
-    count = masks.shape[1]
+    frames, count = images.shape[1], masks.shape[1]
     truth = masks.flatten(0, 1).float()
     scores, visible = [], []
     bank: list[tuple[int, bool, Tensor, Tensor]] = []
