@@ -5,10 +5,10 @@ that folder stands; ``--export model/nano.safetensors`` writes the averaged weig
 Every batch follows from the seed and the step alone, so a resumed run sees what an unbroken one would.
 
 The recipe is that of SAM 2 (Ravi et al., 2024, section 6): an object is prompted on the first frame by a
-click, a box or a mask, corrected by clicks where the answer is wrong, and followed through a few frames; losses
-are focal and dice on the best of three candidates, the error of the predicted IoU, and whether the object is
-visible. Most clips are seen as the session sees them: through a window that follows one object. At the
-end, the head that tells whether an object is visible learns on objects that end.
+click, a box or a mask, corrected by clicks where the answer is wrong, and followed through a few frames;
+losses are focal and dice on the best of three candidates, the error of the predicted IoU, and whether the
+object is visible. Most clips are seen as the session sees them: through a window that follows one object. At
+the end, the head that tells whether an object is visible learns on objects that end.
 """
 
 from __future__ import annotations

@@ -102,10 +102,10 @@ def read_session_prompts(path: Path) -> list[Given]:
     SessionFileError
         If the file is no session, or cannot be read.
     """
-    from stacksam.session.replay import _read_session
+    from stacksam.session.replay import read_session
 
     held: dict[tuple[int, int], list[Prompt]] = {}
-    for action in _read_session(path)["actions"]:
+    for action in read_session(path)["actions"]:
         try:
             if action["do"] == "add":
                 for row in action["prompts"]:

@@ -15,7 +15,7 @@ from stacksam.console import Reporter, quiet
 from stacksam.errors import InputError, SessionFileError
 from stacksam.outputs import Outputs
 from stacksam.session.prompts import Prompt
-from stacksam.session.stack import Intensity, Stack, open_stack
+from stacksam.session.stack import Stack, reopen_stack
 
 if TYPE_CHECKING:
     from stacksam.session.models import Model
@@ -88,26 +88,16 @@ def open_session_stack(path: Path, source: Path | None = None) -> Stack:
     source : Path, optional
         Where the stack is now.
     """
-    from stacksam.session.replay import _read_session
+    from stacksam.session.replay import read_session
 
-    about = _read_session(path)["stack"]
-    return open_stack(
-        source or about["source"],
-        frame_axis=about["frame_axis"],
-        at=about["at"],
-        channels=about["channels"] or None,
-        intensity=Intensity.from_json(about["intensity"]),
-        spacing=about["spacing"],
-        units=about["units"],
-        level=about.get("level", 0),
-    )
+    return reopen_stack(read_session(path)["stack"], source)
 
 
 def session_model(path: Path) -> str:
     """Name or path of the model that a saved session used."""
-    from stacksam.session.replay import _read_session
+    from stacksam.session.replay import read_session
 
-    return str(_read_session(path)["model"]["name"])
+    return str(read_session(path)["model"]["name"])
 
 
 def replay_session(
@@ -130,10 +120,10 @@ def replay_session(
     dict
         The summary, as `follow` gives it.
     """
-    from stacksam.session.replay import _read_session, replay
+    from stacksam.session.replay import read_session, replay
 
     start = time.monotonic()
-    actions = _read_session(path)["actions"]
+    actions = read_session(path)["actions"]
     todo = sum(len(a["objects"]) * a["steps"] for a in actions if a.get("do") == "propagate")
     with report(f"replaying {path.name}", todo, "masks") as step:
         session = replay(path, stack, model, outputs.session_folder, progress=lambda _: step.advance())

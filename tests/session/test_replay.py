@@ -98,10 +98,14 @@ def test_settings_are_replayed(stack, tmp_path):
 def test_the_file_is_for_people_too(stack, tmp_path):
     with Session(stack, random_model()) as session:
         session.add(Point(0, 1, (19.5, 19)))
+        session.add(Point(0, 1, (3, 4)))
+        session.remove(Point(0, 1, (3, 4)))
         run(session, last=2)
         data = json.loads(session.save(tmp_path / "s.json").read_text())
+    assert data["actions"].pop(1)["do"] == "add"
     assert data["actions"] == [
         {"do": "add", "prompts": [{"frame": 0, "object_id": 1, "point": [19.5, 19.0], "positive": True}]},
+        {"do": "remove", "object_id": 1, "frame": 0, "prompt": {"point": [3.0, 4.0], "positive": True}},
         {
             "do": "propagate", "direction": "both", "objects": [1], "first": 0, "last": 2, "restart": False,
             "steps": 2,
@@ -228,7 +232,7 @@ def test_a_truncated_file_is_refused(saved, stack, share):
         (b'{"format": "stacksam-session"}', "is damaged: its version is None"),
         (b'{"format": "stacksam-session", "version": "1"}', "is damaged: its version is '1'"),
         (b'{"format": "stacksam-session", "version": 99}', "has version 99, this program reads up to 1"),
-        (b'{"format": "stacksam-session", "version": 1, "stack": []}', "actions, model, settings, stack missing"),
+        (b'{"format": "stacksam-session", "version": 1, "stack": []}', "model, settings, stack missing"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_session_is_refused(tmp_path, stack, content, match):

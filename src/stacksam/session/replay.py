@@ -12,12 +12,13 @@ from stacksam.errors import InputError, SessionFileError
 from stacksam.session.actions import prompts_from_json
 from stacksam.session.models import Model, load_model
 from stacksam.session.predictor import Settings
+from stacksam.session.prompts import prompt_from_json
 from stacksam.session.results import FORMAT_VERSION
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack, reopen_stack
 from stacksam.session.update import Update
 
-__all__ = ["replay"]
+__all__ = ["read_session", "replay"]
 
 
 def replay(
@@ -57,7 +58,7 @@ def replay(
     StorageError
         If the results cannot be written. What was done until then stays in the folder.
     """
-    data = _read_session(Path(path))
+    data = read_session(Path(path))
     try:
         settings = Settings(**data["settings"])
         if stack is None:
@@ -97,7 +98,14 @@ def _check_same(data: dict[str, Any], stack: Stack, model: Model, path: Path) ->
         raise SessionFileError(f"{path} was made with {then['name']} looking at {how}; load it so")
 
 
-def _read_session(path: Path) -> dict[str, Any]:
+def read_session(path: Path) -> dict[str, Any]:
+    """What a file written by :meth:`Session.save` holds.
+
+    Raises
+    ------
+    SessionFileError
+        If it is no session file, damaged, or of a newer version.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -130,7 +138,9 @@ def _do(
             case "add":
                 session.add(*prompts_from_json(arguments["prompts"]))
             case "remove":
-                session.remove(*prompts_from_json([arguments["prompt"]]))
+                session.remove(
+                    prompt_from_json(arguments["prompt"], arguments["frame"], arguments["object_id"])
+                )
             case "propagate":
                 # As far as the saved session did.
                 for update in session.propagate(**arguments):

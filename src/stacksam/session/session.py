@@ -29,7 +29,14 @@ from stacksam.session.models import Model
 from stacksam.session.objects import Objects
 from stacksam.session.plan import Direction, Scope
 from stacksam.session.predictor import Predictor, Settings
-from stacksam.session.prompts import Prompt, check_frame, check_integer, check_object_id, check_prompt
+from stacksam.session.prompts import (
+    Prompt,
+    check_frame,
+    check_integer,
+    check_object_id,
+    check_prompt,
+    prompt_to_json,
+)
 from stacksam.session.records import Record
 from stacksam.session.results import FORMAT_VERSION, ResultStore
 from stacksam.session.stack import Stack
@@ -233,12 +240,12 @@ class Session:
             If the change cannot be written; then the prompt is still there.
         """
         prompt = check_prompt(prompt, self.stack.n_frames, self.stack.frame_shape)
-        (argument,) = prompts_to_json([prompt])
+        key = {"object_id": prompt.object_id, "frame": prompt.frame}
         with self._lock:
             last = not self._objects.without(prompt).groups
             last = last and len(self._objects.conditioning(prompt.object_id)) == 1
             frames = self.frames_of(prompt.object_id) if last else (prompt.frame,)
-            with self._action("remove", {"prompt": argument}, frames) as action:
+            with self._action("remove", {**key, "prompt": prompt_to_json(prompt)}, frames) as action:
                 record = self._objects.unsay(prompt, action)
         return None if record is None else Update.of(record)
 
