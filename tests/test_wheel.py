@@ -67,7 +67,7 @@ def test_wheel_holds_the_package_and_single_files_of_data(built):
         "stacksam/_samples/zstack.tif",
         "stacksam/_samples/zstack_labels.tif",
     }
-    assert {"stacksam/__init__.py", "stacksam/napari.yaml", "stacksam/py.typed"} <= names
+    assert {"stacksam/__init__.py", "stacksam/py.typed"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"stacksam"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert {"License-Expression: Apache-2.0", "Classifier: Framework :: napari"} <= set(metadata)
