@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from stacksam import assets, cli
 from stacksam.demo import _CASES, DemoObject, DemoResult, check_demo, format_demo, run_demo
-from stacksam.errors import ModelError, StorageError
+from stacksam.errors import StorageError
 from stacksam.io import read_labels
 
 
@@ -117,10 +117,6 @@ def test_a_lost_object_counts():
 
 @pytest.mark.slow
 def test_the_embedded_model_follows_the_samples(tmp_path):
-    try:
-        assets.embedded_model()
-    except ModelError:
-        pytest.skip("the embedded model is not made yet")
     from stacksam.session.models import load_model
 
     for result in run_demo(tmp_path / "demo", load_model("nano", device="cpu")):

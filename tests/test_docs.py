@@ -132,8 +132,6 @@ def test_options_in_running_text_exist():
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_python_runs(name, tmp_path, monkeypatch, capsys):
     """The blocks of a page are one program, run where the README says: in the root of a clone."""
-    if not (ROOT / "model" / "nano.safetensors").is_file():
-        pytest.skip("the embedded model is not there")
     blocks = _blocks(ROOT / name, "python runnable")
     assert blocks
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
