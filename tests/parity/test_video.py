@@ -84,8 +84,9 @@ def test_click_followed_for_a_few_frames():
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_click_followed(name):
     frames = frames_of(name, "point")
-    length = 24 if name == TINY else 10
-    with open_session(name, length) as session:
+    # The clips of the reference end with the last frame shown, and SAM 2.1 places object pointers in time by
+    # the length of a clip that is shorter than its horizon of 16 frames.
+    with open_session(name, frames[-1] + 1) as session:
         session.add(CLICK)
         list(session.propagate("forward", last=frames[-1]))
         compare(session, name, "point", frames)
