@@ -65,7 +65,7 @@ class Settings:
 
     max_conditioning: int | None = None
     fill_holes: int = 8
-    cache_bytes: int = 128 * 2**20
+    cache_bytes: int = 64 * 2**20
     batch: int = 16
 
 
