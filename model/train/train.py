@@ -82,9 +82,14 @@ class Batches(Dataset[dict[str, Tensor]]):
 
 def make_sample(seed: int, frames: int, rng: np.random.Generator) -> dict[str, Tensor] | None:
     """One clip with OBJECTS objects to prompt; None where the first frame shows nothing to click on."""
-    clip = synth.make_clip(seed, SIZE, max(frames, 2))
-    images, labels = clip.images[:frames], clip.labels[:frames].astype(np.int32)
-    if rng.random() < 0.5:
+    ending = frames > 1 and rng.random() < 0.25
+    if ending:  # a z-stack from its middle outwards, where objects come to their ends
+        clip = synth.make_clip(seed, SIZE, 2 * frames, "zstack")
+        images, labels = clip.images[frames:], clip.labels[frames:].astype(np.int32)
+    else:
+        clip = synth.make_clip(seed, SIZE, max(frames, 2))
+        images, labels = clip.images[:frames], clip.labels[:frames].astype(np.int32)
+    if not ending and rng.random() < 0.5:
         images, labels = images[::-1].copy(), labels[::-1].copy()
     origins = np.zeros((frames, 2), np.float32)
     k = int(rng.integers(4))

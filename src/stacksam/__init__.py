@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stacksam.session.models import load_model
     from stacksam.session.prompts import Box, Mask, Point
     from stacksam.session.replay import replay
+    from stacksam.session.resume import open_session
+    from stacksam.session.scores import FrameScores
     from stacksam.session.session import Session, Update
     from stacksam.session.stack import Intensity, Stack, open_stack
 
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Box",
     "DownloadError",
+    "FrameScores",
     "InputError",
     "Intensity",
     "Mask",
@@ -44,6 +47,7 @@ __all__ = [
     "Update",
     "__version__",
     "load_model",
+    "open_session",
     "open_stack",
     "replay",
 ]
@@ -52,6 +56,7 @@ __all__ = [
 _HOMES = {
     "Box": "stacksam.session.prompts",
     "DownloadError": "stacksam.errors",
+    "FrameScores": "stacksam.session.scores",
     "InputError": "stacksam.errors",
     "Intensity": "stacksam.session.stack",
     "Mask": "stacksam.session.prompts",
@@ -65,6 +70,7 @@ _HOMES = {
     "StorageError": "stacksam.errors",
     "Update": "stacksam.session.session",
     "load_model": "stacksam.session.models",
+    "open_session": "stacksam.session.resume",
     "open_stack": "stacksam.session.stack",
     "replay": "stacksam.session.replay",
 }

@@ -1,8 +1,9 @@
 """Files that stacksam needs but does not compute: the embedded model, the samples, the official checkpoints.
 
-The embedded model and the samples come with the package. The official checkpoints are fetched on request
-into a cache folder, and compared with their known SHA-256 before anything opens them. A fetched file gets its
-final name only when it is complete and right; one that was put there by hand is checked before its first use.
+The embedded model and the samples come with the package. The official checkpoints and two published
+time-lapses are fetched on request into a cache folder, and compared with their known SHA-256 before anything
+opens them. A fetched file gets its final name only when it is complete and right; one that was put there by
+hand is checked before its first use.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,14 +32,17 @@ from stacksam.errors import DownloadError, InputError, ModelError, StorageError
 __all__ = [
     "MODELS",
     "SAMPLES",
+    "TIME_LAPSES",
     "ModelFile",
     "ModelStatus",
     "Progress",
     "Status",
+    "TimeLapse",
     "cache_dir",
     "cached_path",
     "embedded_model",
     "fetch",
+    "fetch_time_lapse",
     "model_file",
     "sample",
     "sha256_of",
@@ -86,6 +93,49 @@ class ModelFile:
     def file_name(self) -> str:
         """Name of the file in the cache folder, as its publisher calls it."""
         return f"{self.name}.safetensors" if self.url is None else self.url.rsplit("/", 1)[-1]
+
+    @property
+    def folder(self) -> str:
+        """Folder of the cache folder that it is kept in."""
+        return "models"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLapse:
+    """A published time-lapse that stacksam knows by name: a zip archive of sequences of TIFF frames.
+
+    Attributes
+    ----------
+    name : str
+        As its publisher calls it; also the archive's top folder.
+    url, sha256, size
+        As for `ModelFile`; always known.
+    spacing : tuple of 3 float
+        Seconds between frames, and micrometres between rows and columns, as published: the files do not tell.
+    sequence : str
+        Which sequence of the archive is shown.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+    spacing: tuple[float, float, float]
+    sequence: str = "01"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the archive, as its publisher calls it."""
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def folder(self) -> str:
+        """Folder of the cache folder that it is kept in."""
+        return "samples"
+
+
+Published = ModelFile | TimeLapse
+"""What is fetched on request."""
 
 
 class Status(StrEnum):
@@ -142,6 +192,35 @@ MODELS: Mapping[str, ModelFile] = MappingProxyType(
     {model.name: model for model in (ModelFile("nano", preset="nano"), *_official())}
 )
 """The models that stacksam knows by name, the embedded one first."""
+
+_CTC = "https://data.celltrackingchallenge.net/training-datasets"
+TIME_LAPSES: Mapping[str, TimeLapse] = MappingProxyType(
+    {
+        sequence.name: sequence
+        for sequence in (
+            TimeLapse(
+                "Fluo-N2DH-GOWT1",
+                f"{_CTC}/Fluo-N2DH-GOWT1.zip",
+                "1a7bd9a7d1d10c4122c7782427b437246fb69cc3322a975485c04e206f64fc2c",
+                59_331_035,
+                (300.0, 0.24, 0.24),
+            ),
+            TimeLapse(
+                "PhC-C2DH-U373",
+                f"{_CTC}/PhC-C2DH-U373.zip",
+                "b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
+                43_454_399,
+                (900.0, 0.65, 0.65),
+            ),
+        )
+    }
+)
+"""Training sequences of the Cell Tracking Challenge, whose conditions of use apply.
+
+The challenge publishes no hashes. These are the ones that torch-em pins
+(`torch_em/data/datasets/light_microscopy/ctc.py` of constantinpape/torch-em) and that other projects found,
+too.
+"""
 
 
 def model_file(name: str) -> ModelFile:
@@ -215,7 +294,7 @@ def cache_dir() -> Path:
 def cached_path(name: str) -> Path:
     """Where the weights of a model are, or would be once fetched."""
     model = model_file(name)
-    return embedded_model()[1] if model.embedded else cache_dir() / "models" / model.file_name
+    return embedded_model()[1] if model.embedded else _place(model)
 
 
 def verify(name: str) -> Status:
@@ -270,18 +349,39 @@ def fetch(name: str, *, progress: Progress | None = None, offline: bool = False)
         If the cache folder cannot be written or has no room.
     """
     model = model_file(name)
-    path = cached_path(name)
-    if model.embedded or _usable(path, model):
-        return path
-    if offline:
-        raise DownloadError(
-            f"{model.name} is not on this machine, and the network is not to be used. {_by_hand(model)}"
-        )
-    _make_folder(path.parent)
-    with _locked(path.with_name(path.name + ".lock")):
-        if not _usable(path, model):  # another process may have fetched it while this one waited
-            _download(model, path, progress)
-    return path
+    return embedded_model()[1] if model.embedded else _fetch(model, progress, offline)
+
+
+def fetch_time_lapse(name: str, *, progress: Progress | None = None, offline: bool = False) -> Path:
+    """Folder with the frames (``t000.tif`` ...) of a published time-lapse, fetched if they are not here yet.
+
+    The archive is kept beside the folder. Safe to call from several processes at once.
+
+    Parameters
+    ----------
+    name : str
+        One of `TIME_LAPSES`.
+    progress, offline
+        As for `fetch`.
+
+    Raises
+    ------
+    InputError
+        If there is no time-lapse of that name.
+    DownloadError, StorageError
+        As for `fetch`; also if the archive holds no such sequence.
+    """
+    wanted = TIME_LAPSES.get(name)
+    if wanted is None:
+        raise InputError(_unknown("time-lapse", name, TIME_LAPSES))
+    folder = cache_dir() / wanted.folder / f"{wanted.name}-{wanted.sequence}"
+    if folder.is_dir():  # it gets this name when it is complete
+        return folder
+    archive = _fetch(wanted, progress, offline)
+    with _locked(folder.with_name(folder.name + ".lock")):
+        if not folder.is_dir():
+            _unpack(wanted, archive, folder)
+    return folder
 
 
 def sha256_of(path: Path) -> str:
@@ -326,19 +426,24 @@ def _status(model: ModelFile) -> Status:
     return Status.VERIFIED if _is_remembered(path, model) else Status.UNCHECKED
 
 
-def _usable(path: Path, model: ModelFile) -> bool:
+def _usable(path: Path, wanted: Published) -> bool:
     """Whether the file is there and right; a wrong one is an error, for it may be the user's own."""
     if not path.is_file():
         return False
-    if _is_remembered(path, model):
+    if _is_remembered(path, wanted):
         return True
     found = sha256_of(path)
-    if found != model.sha256:
+    if found != wanted.sha256:
         raise DownloadError(
-            f"{path} is not the published {model.name}: its SHA-256 is {found}, not {model.sha256}. "
-            "Delete it to have it fetched again; keep a fine-tuned model elsewhere and load it by its path"
+            f"{path} is not the published {wanted.name}: its SHA-256 is {found}, not {wanted.sha256}. "
+            "Delete it to have it fetched again"
+            + (
+                "; keep a fine-tuned model elsewhere and load it by its path"
+                if wanted.folder == "models"
+                else ""
+            )
         )
-    _remember_verified(path, model)
+    _remember_verified(path, wanted)
     return True
 
 
@@ -346,24 +451,24 @@ def _note_path(path: Path) -> Path:
     return path.with_name(path.name + ".verified.json")
 
 
-def _note(path: Path, model: ModelFile) -> dict[str, object]:
+def _note(path: Path, wanted: Published) -> dict[str, object]:
     """What identifies a file that was found to be right, so that it is not read again at every start."""
     found = path.stat()
-    return {"sha256": model.sha256, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+    return {"sha256": wanted.sha256, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
-def _is_remembered(path: Path, model: ModelFile) -> bool:
+def _is_remembered(path: Path, wanted: Published) -> bool:
     try:
         noted = json.loads(_note_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(noted == _note(path, model))
+    return bool(noted == _note(path, wanted))
 
 
-def _remember_verified(path: Path, model: ModelFile) -> None:
+def _remember_verified(path: Path, wanted: Published) -> None:
     # A read-only cache, shared by a facility's machines, is fine: its files are then checked at every start.
     with contextlib.suppress(OSError):
-        _note_path(path).write_text(json.dumps(_note(path, model)), encoding="utf-8")
+        _note_path(path).write_text(json.dumps(_note(path, wanted)), encoding="utf-8")
 
 
 # --- fetching ----------------------------------------------------------------------------------------------
@@ -372,8 +477,8 @@ def _remember_verified(path: Path, model: ModelFile) -> None:
 class _Meter:
     """Stands where pooch expects a progress bar: reports, and stops a download that cannot fit."""
 
-    def __init__(self, model: ModelFile, part: Path, progress: Progress | None) -> None:
-        self._model = model
+    def __init__(self, wanted: Published, part: Path, progress: Progress | None) -> None:
+        self._wanted = wanted
         self._part = part
         self._progress = progress
         self._done = 0
@@ -386,7 +491,7 @@ class _Meter:
 
     @total.setter
     def total(self, value: int) -> None:
-        _require_room(self._part.parent, value, self._model)
+        _require_room(self._part.parent, value, self._wanted)
         self._total = value
 
     def update(self, count: int) -> None:
@@ -402,25 +507,46 @@ class _Meter:
         """Nothing is held open."""
 
 
-def _download(model: ModelFile, path: Path, progress: Progress | None) -> None:
+def _place(wanted: Published) -> Path:
+    """Where a fetched file is kept."""
+    return cache_dir() / wanted.folder / wanted.file_name
+
+
+def _fetch(wanted: Published, progress: Progress | None, offline: bool) -> Path:
+    """Path of a published file, fetched if it is not here yet, and checked in any case."""
+    path = _place(wanted)
+    if _usable(path, wanted):
+        return path
+    if offline:
+        raise DownloadError(
+            f"{wanted.name} is not on this machine, and the network is not to be used. {_by_hand(wanted)}"
+        )
+    _make_folder(path.parent)
+    with _locked(path.with_name(path.name + ".lock")):
+        if not _usable(path, wanted):  # another process may have fetched it while this one waited
+            _download(wanted, path, progress)
+    return path
+
+
+def _download(wanted: Published, path: Path, progress: Progress | None) -> None:
     """Fetch to a temporary sibling, check it, give it its name. The caller holds the lock."""
     part = path.with_name(path.name + ".part")
-    _require_room(path.parent, model.size or 0, model)
+    _require_room(path.parent, wanted.size or 0, wanted)
     try:
-        meter = _Meter(model, part, progress)
-        _receive(model, part, meter)
-        _check_arrived(model, part, meter.total)
+        meter = _Meter(wanted, part, progress)
+        _receive(wanted, part, meter)
+        _check_arrived(wanted, part, meter.total)
         os.replace(part, path)
     except OSError as error:
         if isinstance(error, (DownloadError, StorageError)):
             raise
-        raise _storage_error(error, path.parent, model) from error
+        raise _storage_error(error, path.parent, wanted) from error
     finally:
         part.unlink(missing_ok=True)
-    _remember_verified(path, model)
+    _remember_verified(path, wanted)
 
 
-def _receive(model: ModelFile, part: Path, meter: _Meter) -> None:
+def _receive(wanted: Published, part: Path, meter: _Meter) -> None:
     """Let pooch write the file, and say in plain words what the network did wrong."""
     import pooch
     import requests
@@ -439,45 +565,76 @@ def _receive(model: ModelFile, part: Path, meter: _Meter) -> None:
             hooks={"response": close_at_end},
         )
         try:
-            downloader(model.url, str(part), None)
+            downloader(wanted.url, str(part), None)
         except requests.HTTPError as error:
             code = error.response.status_code if error.response is not None else "an error"
             raise DownloadError(
-                f"{model.name}: the server answered {code} for {model.url}. {_by_hand(model)}"
+                f"{wanted.name}: the server answered {code} for {wanted.url}. {_by_hand(wanted)}"
             ) from error
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
             raise DownloadError(
-                f"{model.name}: the download broke off: {error}. Fetch it again, it starts afresh"
+                f"{wanted.name}: the download broke off: {error}. Fetch it again, it starts afresh"
             ) from error
         except requests.RequestException as error:
             raise DownloadError(
-                f"{model.name}: no connection to {model.url}: {error}. {_by_hand(model)}"
+                f"{wanted.name}: no connection to {wanted.url}: {error}. {_by_hand(wanted)}"
             ) from error
 
 
-def _check_arrived(model: ModelFile, part: Path, promised: int) -> None:
+def _check_arrived(wanted: Published, part: Path, promised: int) -> None:
     """Raise unless the file is complete and is the published one."""
     size = part.stat().st_size
-    expected = promised or model.size or size
+    expected = promised or wanted.size or size
     if size != expected:
         raise DownloadError(
-            f"{model.name}: {size} bytes arrived where {expected} belong. Fetch it again, it starts afresh"
+            f"{wanted.name}: {size} bytes arrived where {expected} belong. Fetch it again, it starts afresh"
         )
     found = sha256_of(part)
-    if found != model.sha256:
+    if found != wanted.sha256:
         raise DownloadError(
-            f"{model.name}: what came from {model.url} is not the published file and was deleted: "
-            f"its SHA-256 is {found}, not {model.sha256}. A login page or a proxy may have answered. "
-            + _by_hand(model)
+            f"{wanted.name}: what came from {wanted.url} is not the published file and was deleted: "
+            f"its SHA-256 is {found}, not {wanted.sha256}. A login page or a proxy may have answered. "
+            + _by_hand(wanted)
         )
 
 
-def _by_hand(model: ModelFile) -> str:
+def _by_hand(wanted: Published) -> str:
     """How to put the file in place without stacksam's help."""
     return (
-        f"Fetch {model.url} with a browser, on any machine, and save it as {cached_path(model.name)}, "
-        f"or set STACKSAM_HOME to a folder that has it as models/{model.file_name}"
+        f"Fetch {wanted.url} with a browser, on any machine, and save it as {_place(wanted)}, "
+        f"or set STACKSAM_HOME to a folder that has it as {wanted.folder}/{wanted.file_name}"
     )
+
+
+def _unpack(wanted: TimeLapse, archive: Path, folder: Path) -> None:
+    """Unpack the frames of one sequence; the caller holds the lock. The folder gets its name when complete.
+
+    Only members whose whole name is that of a frame are written, each under its last part: no name in an
+    archive can lead out of the folder.
+    """
+    frame = re.compile(rf"{re.escape(wanted.name)}/{re.escape(wanted.sequence)}/(t[0-9]+\.tif)")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)  # of a program that was killed
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = ((member, frame.fullmatch(member.filename)) for member in packed.infolist())
+            members = [(member, found[1]) for member, found in names if found]
+            if not members:
+                raise DownloadError(f"{archive} holds no frames {wanted.name}/{wanted.sequence}/t000.tif ...")
+            _require_room(folder.parent, sum(member.file_size for member, _ in members), wanted)
+            part.mkdir()
+            for member, file_name in members:
+                with packed.open(member) as source, (part / file_name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+        part.rename(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DownloadError(f"{archive} is damaged: {error}. Delete it to have it fetched again") from error
+    except OSError as error:
+        if isinstance(error, (DownloadError, StorageError)):
+            raise
+        raise _storage_error(error, folder.parent, wanted) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 # --- the cache folder --------------------------------------------------------------------------------------
@@ -492,24 +649,24 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _require_room(folder: Path, size: int, model: ModelFile) -> None:
+def _require_room(folder: Path, size: int, wanted: Published) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise StorageError(
-            f"no room for {model.name} in {folder}: "
+            f"no room for {wanted.name} in {folder}: "
             f"it needs {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. "
             "Make room, or set STACKSAM_HOME to a folder on another disk"
         )
 
 
-def _storage_error(error: OSError, folder: Path, model: ModelFile) -> StorageError:
+def _storage_error(error: OSError, folder: Path, wanted: Published) -> StorageError:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return StorageError(
-            f"the disk of {folder} was full before {model.name} had arrived. "
+            f"the disk of {folder} was full before {wanted.name} had arrived. "
             "Make room, or set STACKSAM_HOME to a folder on another disk"
         )
     return StorageError(
-        f"cannot write {model.name} into {folder}: {error}. Set STACKSAM_HOME to another folder"
+        f"cannot write {wanted.name} into {folder}: {error}. Set STACKSAM_HOME to another folder"
     )
 
 

@@ -67,7 +67,10 @@ def small_stack(n_frames: int = 6, side: int = 64, seed: int = 0):
 
 
 class DiscPredictor:
-    """In place of a Predictor: it paints discs, at once; each result tells of everything it came from."""
+    """In place of a Predictor: it paints discs, at once; each result tells of everything it came from.
+
+    A painted mask is taken as it is.
+    """
 
     def __init__(self, model, stack, settings, recall):
         self.stack, self.settings = stack, settings
@@ -89,9 +92,13 @@ class DiscPredictor:
             y, x = last.yx
         used = [p.yx[0] * (1 if p.positive else -1) for p in prompts if isinstance(p, Point)]
         trace = [sum(used), len(prompts), 0 if previous is None else previous.pointer.sum()]
-        return [
+        found = [
             self._record(object_id, frame, y, x, 4 + k + len(prompts), trace, prompted=True) for k in range(3)
         ]
+        if isinstance(last, Mask):
+            y0, x0, y1, x1 = own = bbox_of(last.mask)
+            found = [replace(one, bbox=own, mask=last.mask[y0:y1, x0:x1]) for one in found]
+        return found
 
     def follow(self, frame, requests, step):
         found = []
@@ -154,4 +161,5 @@ def state(session):
         {i: rows(session, i) for i in session.object_ids},
         {i: (session.stale_frames(i), session.locked_frames(i)) for i in session.object_ids},
         labels(session).tobytes(),
+        session.names,
     )

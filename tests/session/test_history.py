@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from random_model import DiscPredictor, labels, random_model, run, small_stack, state
 
 from stacksam.errors import InputError
-from stacksam.session.prompts import Box, Point
+from stacksam.session.prompts import Box, Mask, Point
 from stacksam.session.session import Session
 
 FRAMES, SIDE = 4, 24
@@ -26,6 +26,12 @@ ids, frames = st.sampled_from([1, 1, 2, 3]), st.integers(0, FRAMES - 1)
 places = st.tuples(st.sampled_from([6, 16]), st.sampled_from([6, 16]))
 points = st.builds(Point, frames, ids, places, st.booleans())
 boxes = st.builds(lambda f, i, yx: Box(f, i, (yx[0], yx[1], yx[0] + 4, yx[1] + 3)), frames, ids, places)
+
+
+def in_force(prompts):
+    """A mask sweeps away what was said before it."""
+    last = max((i for i, p in enumerate(prompts) if isinstance(p, Mask)), default=0)
+    return prompts[last:]
 
 
 def on_disk(session):
@@ -89,7 +95,7 @@ class Sessions(RuleBasedStateMachine):
     @rule(data=st.data())
     def remove(self, data):
         key = data.draw(st.sampled_from(sorted(self.prompts)))
-        prompt = data.draw(st.sampled_from(self.prompts[key]))
+        prompt = data.draw(st.sampled_from(in_force(self.prompts[key])))
 
         def change():
             left = self.prompts[key][::-1]
@@ -116,6 +122,41 @@ class Sessions(RuleBasedStateMachine):
             self.prompts = {key: value for key, value in self.prompts.items() if key[0] != object_id}
 
         self.do("remove_object", lambda: self.session.remove_object(object_id), change)
+
+    @precondition(lambda self: self.prompts)
+    @rule(data=st.data(), name=st.sampled_from(["", "a", "b"]))
+    def rename(self, data, name):
+        object_id = data.draw(st.sampled_from(self.session.object_ids))
+        kept = {key: value for key, value in self.session.names.items() if key != object_id}
+        self.do("rename", lambda: self.session.rename(object_id, name), lambda: None)
+        assert self.session.names == {**kept, **({object_id: name} if name else {})}
+
+    @precondition(lambda self: 3 in self.session.object_ids and len(self.session.object_ids) > 1)
+    @rule()
+    def merge(self):
+        into = self.session.object_ids[0]
+        frames = sorted({p.frame for p in self.session.prompts if p.object_id in (into, 3)})
+        union = {f: self.session.mask(into, f) | self.session.mask(3, f) for f in frames}
+        seen = [f for f in frames if self.session.mask(3, f).any()]
+
+        def change():
+            self.removed.add(3)
+            self.prompts = {key: value for key, value in self.prompts.items() if key[0] != 3}
+            for f in seen:
+                key = into, f
+                self.prompts[key] = [*self.prompts.get(key, []), Mask(f, into, union[f])]
+
+        self.do("merge", lambda: self.session.merge(into, [3]), change)
+
+    @precondition(lambda self: self.prompts)
+    @rule(really=st.integers(0, 3))
+    def clear(self, really):
+        if really == 0:  # now and then: there is little to do afterwards
+
+            def change():
+                self.prompts, self.removed = {}, set()
+
+            self.do("clear", self.session.clear, change)
 
     @precondition(lambda self: self.prompts)
     @rule(
@@ -157,7 +198,9 @@ class Sessions(RuleBasedStateMachine):
     def undo(self, count):
         for _ in range(min(count, len(self.done))):
             name, before, after = self.done.pop()
+            assert self.session.undoable == name
             assert self.session.undo() == name
+            assert self.session.redoable == name
             self.prompts, self.removed = dict(before[2]), set(before[3])
             assert self.snapshot() == before
             self.undone.append((name, before, after))
@@ -168,7 +211,9 @@ class Sessions(RuleBasedStateMachine):
     def redo(self, count):
         for _ in range(min(count, len(self.undone))):
             name, before, after = self.undone.pop()
+            assert self.session.redoable == name
             assert self.session.redo() == name
+            assert self.session.undoable == name
             self.prompts, self.removed = dict(after[2]), set(after[3])
             assert self.snapshot() == after
             self.done.append((name, before, after))
@@ -185,8 +230,10 @@ class Sessions(RuleBasedStateMachine):
     def prompts_and_labels_agree(self):
         if not hasattr(self, "session"):
             return
-        expected = tuple(p for key in sorted(self.prompts) for p in self.prompts[key])
-        assert self.session.prompts == expected
+        assert self.session.prompts == tuple(
+            p for key in sorted(self.prompts) for p in in_force(self.prompts[key])
+        )
+        assert set(self.session.names) <= set(self.session.object_ids)
         assert self.session.object_ids == tuple(sorted({i for i, _ in self.prompts}))
         labels(self.session)
         for object_id in self.session.object_ids:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stacksam.errors import SessionFileError
-from stacksam.session.actions import Action, Group, Said, grouped, prompts_from_json, prompts_to_json
+from stacksam.session.actions import Group, Said, grouped, prompts_from_json, prompts_to_json
 from stacksam.session.prompts import (
     Box,
     Mask,
@@ -98,10 +98,3 @@ def test_what_was_said_is_written_read_and_taken_back(turns, data):
 def test_what_was_not_said_is_told_of(data):
     with pytest.raises(SessionFileError, match="object 3 on frame 2 cannot be read"):
         Said.from_json(data, 2, 3)
-
-
-def test_an_action_notes_the_first_and_the_last_state():
-    action = Action(1)
-    for before, after in ((None, 1), (1, 2), (2, 3)):
-        action.change("key", before, after)
-    assert action.changed == {"key": (None, 3)}

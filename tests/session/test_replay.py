@@ -18,6 +18,7 @@ from stacksam.session.stack import Intensity, open_stack, reopen_stack
 
 MASK = np.zeros((64, 64), bool)
 MASK[30:44, 30:41] = True
+TWO = MASK | np.roll(MASK, 20, axis=1)
 
 
 def work(session):
@@ -49,6 +50,12 @@ def work(session):
     run(session, restart=True, first=1)
     session.undo()
     session.redo()
+    session.add(Point(4, 6, (9, 9)), Point(4, 7, (50, 9)), Mask(2, 8, TWO))
+    session.rename(1, "mother")
+    session.rename(7, "gone")
+    session.merge(1, [6, 7])
+    session.split(8, 2)
+    run(session, "forward", steps=2)
 
 
 def test_a_session_done_again_is_the_same(stack, model, tmp_path):
@@ -59,8 +66,10 @@ def test_a_session_done_again_is_the_same(stack, model, tmp_path):
         with replay(path, stack, model, progress=seen.append) as again:
             assert again.prompts == session.prompts
             assert again.history == session.history
+            assert again.names == session.names == {1: "mother"}
+            assert again.object_ids == session.object_ids == (1, 2, 8, 9)
             assert np.array_equal(labels(again), labels(session))
-            assert {i: rows(again, i) for i in (1, 2)} == {i: rows(session, i) for i in (1, 2)}
+            assert {i: rows(again, i) for i in (1, 2, 8, 9)} == {i: rows(session, i) for i in (1, 2, 8, 9)}
             assert {again.stale_frames(i) for i in (1, 2)} == {session.stale_frames(i) for i in (1, 2)}
             assert seen
             # And so on for ever: the copy can be saved and replayed.

@@ -538,7 +538,7 @@ def test_a_temporary_folder_is_removed(stack):
 
 
 def test_undo_reaches_back_a_limited_way(discs, stack, monkeypatch):
-    monkeypatch.setattr("stacksam.session.session._UNDO_DEPTH", 3)
+    monkeypatch.setattr("stacksam.session.journal._UNDO_DEPTH", 3)
     with Session(stack, random_model()) as session:
         for k in range(6):
             session.add(Point(0, 1, (10 + 5 * k, 20)))

@@ -26,6 +26,7 @@ from stacksam.session.session import Session
 
 MASK = np.zeros((24, 24), bool)
 MASK[5:12, 5:12] = True
+TWO = MASK | np.roll(MASK, 10, axis=1)
 ACTIONS = {
     "add": lambda s: s.add(
         Point(0, 1, (20, 6)), Point(2, 1, (9, 9)), Mask(1, 2, MASK), Box(3, 4, (2, 2, 9, 9))
@@ -34,6 +35,10 @@ ACTIONS = {
     "remove the last": lambda s: s.remove(Point(1, 3, (16, 16))),
     "remove_object": lambda s: s.remove_object(1),
     "choose": lambda s: s.choose(1, 0, 2),
+    "rename": lambda s: s.rename(1, "cell"),
+    "merge": lambda s: s.merge(1, [2, 3]),
+    "split": lambda s: s.split(4, 0),
+    "clear": lambda s: s.clear(),
     "lock": lambda s: s.lock(1, [0, 1, 2]),
     "unlock": lambda s: s.unlock(2, [2]),
     "propagate": lambda s: run(s, "backward"),
@@ -47,6 +52,7 @@ def prepare(folder):
     session = Session(small_stack(4, 24), random_model(), folder)
     session.add(Point(0, 1, (6, 16)), Point(2, 2, (16, 6)), Point(1, 3, (16, 16)))
     session.add(Point(0, 1, (10, 16)))
+    session.add(Mask(0, 4, TWO))
     run(session, "forward")
     session.lock(2, [2, 3])
     session.add(Point(1, 1, (8, 18)))
@@ -77,6 +83,7 @@ def seen(session):
     return (
         session.object_ids,
         session.prompts,
+        session.names,
         session.history,
         {i: rows(session, i) for i in session.object_ids},
         [session.label_frame(i).tobytes() for i in range(session.stack.n_frames)],
@@ -122,7 +129,7 @@ def test_labels_that_cannot_be_written_undo_their_action(discs, tmp_path, monkey
             left -= 1
         store_frame(array, frame, image)
 
-    monkeypatch.setattr("stacksam.session.session.store_frame", store)
+    monkeypatch.setattr("stacksam.session.journal.store_frame", store)
     action = ACTIONS[name]
     with prepare(tmp_path / "good") as session:
         action(session)

@@ -1,15 +1,15 @@
-"""What the user said, and the record of each thing the user did."""
+"""What the user told of objects, and how it is written down."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from stacksam.errors import SessionFileError
 from stacksam.session.prompts import Mask, Prompt, prompt_from_json, prompt_to_json
 
-__all__ = ["Action", "Group", "Said", "grouped", "prompts_from_json", "prompts_to_json"]
+__all__ = ["Group", "Said", "Told", "grouped", "prompts_from_json", "prompts_to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,69 @@ class Said:
             ) from error
 
 
-@dataclass(slots=True)
-class Action:
-    """One thing the user did: its number, and the entries of the state that it changed."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that the user told of objects. It is replaced, never changed, so any thread may read it.
 
-    number: int
-    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    Attributes
+    ----------
+    said : mapping of int to mapping of int to Said
+        By object and frame.
+    names : mapping of int to str
+        Of the objects that were given one.
+    removed : frozenset of int
+        Ids that are not used again.
+    """
 
-    def change(self, key: str, before: Any, after: Any) -> None:
-        """Note a changed entry of the state, in JSON types; None is for none."""
-        first = self.changed[key][0] if key in self.changed else before
-        self.changed[key] = (first, after)
+    said: Mapping[int, Mapping[int, Said]] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    removed: frozenset[int] = frozenset()
+
+    def at(self, object_id: int, frame: int) -> Said | None:
+        """What was said of an object on a frame."""
+        return self.said.get(object_id, {}).get(frame)
+
+    def conditioning(self, object_id: int) -> tuple[int, ...]:
+        """Frames on which an object has prompts, in order."""
+        return tuple(sorted(self.said.get(object_id, ())))
+
+    def with_said(self, object_id: int, frame: int, said: Said | None) -> Self:
+        """The same, but for one object on one frame."""
+        own = {f: s for f, s in self.said.get(object_id, {}).items() if f != frame}
+        if said is not None:
+            own[frame] = said
+        others = {i: frames for i, frames in self.said.items() if i != object_id}
+        return replace(self, said={**others, object_id: own} if own else others)
+
+    def with_name(self, object_id: int, name: str | None) -> Self:
+        """The same, but for the name of one object."""
+        others = {i: n for i, n in self.names.items() if i != object_id}
+        return replace(self, names=others if name is None else {**others, object_id: name})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """From entries as :class:`stacksam.session.draft.Draft` writes them.
+
+        Raises
+        ------
+        SessionFileError
+            If one of them is something else.
+        """
+        said: dict[int, dict[int, Said]] = {}
+        names, removed = {}, set()
+        for key, value in state.items():
+            kind, *numbers = key.split(":")
+            try:
+                if kind == "prompts":
+                    object_id, frame = (int(n) for n in numbers)
+                    said.setdefault(object_id, {})[frame] = Said.from_json(value, frame, object_id)
+                elif kind == "name":
+                    names[int(numbers[0])] = str(value)
+                else:
+                    removed.add(int(numbers[0]))
+            except (IndexError, ValueError) as error:
+                raise SessionFileError(f"what was said is damaged: {key!r}, {error}") from error
+        return cls(said, names, frozenset(removed))
 
 
 def grouped(prompts: Sequence[Prompt]) -> tuple[Group, ...]:

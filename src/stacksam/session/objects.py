@@ -1,20 +1,21 @@
 """The objects of a session: what the user said of each, and the answers.
 
-Methods that change something are called inside an action, which writes all of it or nothing; see
-:class:`stacksam.session.session.Session`.
+Methods that change something write into the draft of an action; see :class:`stacksam.session.draft.Draft`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from stacksam.errors import InputError, SessionFileError
-from stacksam.session.actions import Action, Group, Said, grouped
+from stacksam.errors import InputError
+from stacksam.session.actions import Group, Said, Told, grouped
+from stacksam.session.draft import Draft
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice, choose_memories
-from stacksam.session.plan import Scope, behind, depending, reaches
+from stacksam.session.plan import Direction, Scope, behind, depending, reaches
 from stacksam.session.predictor import Predictor, Request
-from stacksam.session.prompts import Prompt, check_object_id
+from stacksam.session.prompts import Prompt, check_frame, check_object_id, check_several
 from stacksam.session.records import Record
 from stacksam.session.results import ResultStore
 
@@ -27,80 +28,91 @@ class Objects:
     Parameters
     ----------
     store : ResultStore
-        Where results are read and written.
+        Where results are read.
     predictor : Predictor
-        What gives them.
+        What gives them. It recalls records by :meth:`recall`.
 
-    Notes
-    -----
-    What was said is replaced, never changed, so that it may be read from any thread.
+    Attributes
+    ----------
+    told : Told
+        All that the user told, as it is on disk.
     """
 
     def __init__(self, store: ResultStore, predictor: Predictor) -> None:
+        self.told = Told()
         self._store = store
         self._predictor = predictor
-        self._said: Mapping[int, Mapping[int, Said]] = {}
-        self._removed: frozenset[int] = frozenset()
+        self._draft: Draft | None = None
         self.load()
 
     def load(self) -> None:
-        """Take everything from disk, and forget all memories: something else may have happened there."""
-        said: dict[int, dict[int, Said]] = {}
-        removed = set()
-        for key, value in self._store.state().items():
-            kind, *numbers = key.split(":")
-            try:
-                if kind == "prompts":
-                    object_id, frame = (int(n) for n in numbers)
-                    said.setdefault(object_id, {})[frame] = Said.from_json(value, frame, object_id)
-                else:
-                    removed.add(int(numbers[0]))
-            except (IndexError, ValueError) as error:
-                raise SessionFileError(f"{self._store.path} is damaged: {key!r}, {error}") from error
-        self._said, self._removed = said, frozenset(removed)
+        """Take everything from disk, where something else may have happened, and forget all memories."""
+        self.told = Told.from_state(self._store.state())
+        self._forget()
+
+    def _forget(self) -> None:
         bank = self._predictor.bank
         self._predictor.bank = MemoryBank(bank.max_recent, bank.max_pointers)
+
+    @contextmanager
+    def drafting(self) -> Iterator[Draft]:
+        """The draft of an action, to be prepared and written inside; if that fails, nothing has changed."""
+        draft = self._draft = Draft(self._store, self.told)
+        try:
+            yield draft
+        except BaseException:
+            self._forget()  # memories of answers that were never written
+            raise
+        finally:
+            self._draft = None
+        self.told = draft.told
+
+    def recall(self, object_id: int, frame: int) -> Record | None:
+        """A record, also one of the draft in progress."""
+        return (self._draft or self._store).get(object_id, frame)
 
     # What there is
 
     @property
     def ids(self) -> tuple[int, ...]:
         """Ids of all objects, in order."""
-        return tuple(sorted(self._said))
+        return tuple(sorted(self.told.said))
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
         """All prompts in force, by object and frame."""
-        said = self._said
+        said = self.told.said
         return tuple(p for i in sorted(said) for frame in sorted(said[i]) for p in said[i][frame].prompts())
 
     def conditioning(self, object_id: int) -> tuple[int, ...]:
         """Frames on which the object has prompts, in order."""
-        return tuple(sorted(self._said.get(object_id, ())))
-
-    def said(self, object_id: int, frame: int) -> Said | None:
-        """What was said of an object on a frame."""
-        return self._said.get(object_id, {}).get(frame)
+        return self.told.conditioning(object_id)
 
     def known(self, object_id: object) -> int:
         """The id of an object, or InputError."""
         number = check_object_id(object_id)
-        if number not in self._said:
+        if number not in self.told.said:
             known = ", ".join(map(str, self.ids)) or "none"
             raise InputError(f"there is no object {number}; objects: {known}")
         return number
 
+    def free_ids(self, count: int) -> list[int]:
+        """Ids for new objects: those after all that were used."""
+        first = max([0, *self.told.removed, *self.told.said]) + 1
+        check_object_id(first + count - 1)
+        return list(range(first, first + count))
+
     def check_new(self, object_id: int) -> None:
         """InputError for the id of an object that was removed."""
-        if object_id in self._removed:
-            free = max([*self._removed, *self._said]) + 1
+        if object_id in self.told.removed:
+            free = max([*self.told.removed, *self.told.said]) + 1
             raise InputError(
                 f"object {object_id} was removed; undo that, or use a new id (next free: {free})"
             )
 
     def without(self, prompt: Prompt) -> Said:
         """What is left on a prompt's frame when it is taken back; InputError if it is not there."""
-        said = self.said(prompt.object_id, prompt.frame)
+        said = self.told.at(prompt.object_id, prompt.frame)
         left = said.without(prompt) if said else None
         if left is None:
             raise InputError(
@@ -110,153 +122,181 @@ class Objects:
 
     # Changing
 
-    def say(self, object_id: int, frame: int, prompts: Sequence[Prompt], action: Action) -> Record:
+    def say(self, object_id: int, frame: int, prompts: Sequence[Prompt], draft: Draft) -> Record:
         """Answer new prompts."""
-        before = self.said(object_id, frame)
+        before = draft.told.at(object_id, frame)
         if before is None:
-            self._store.set_base(object_id, frame, action.number)
+            draft.set_base(object_id, frame)
         groups = before.groups if before else ()
-        record = self._store.get(object_id, frame)
+        record = draft.get(object_id, frame)
         for group in grouped(prompts):
             groups += (group,)
-            record = self._answer(object_id, frame, Said(groups), record)
-        return self._settle(record, Said(groups), action)
+            record = self._answer(object_id, frame, Said(groups), record, draft)
+        return self._settle(record, Said(groups), draft)
 
-    def unsay(self, prompt: Prompt, action: Action) -> Record | None:
+    def unsay(self, prompt: Prompt, draft: Draft) -> Record | None:
         """Take back one prompt, and answer the others anew; None where nothing is left on its frame."""
         object_id, frame = prompt.object_id, prompt.frame
         left = self.without(prompt)
         if not left.groups:
-            return self._release(object_id, frame, action)
-        return self._settle(self._retrace(object_id, frame, left), left, action)
+            return self._release(object_id, frame, draft)
+        return self._settle(self._retrace(object_id, frame, left, draft), left, draft)
 
-    def choose(self, record: Record, candidate: int, action: Action) -> Record:
+    def choose(self, record: Record, candidate: int, draft: Draft) -> Record:
         """Take a record that :meth:`candidates` gave."""
-        groups = self._prompted(record.object_id, record.frame).groups
+        groups = self._prompted(record.object_id, record.frame, draft).groups
         chosen = Said((*groups[:-1], Group(groups[-1].prompts, candidate)))
-        return self._settle(record, chosen, action)
+        return self._settle(record, chosen, draft)
 
-    def remove(self, object_id: int, action: Action) -> None:
-        """Remove an object with its prompts and results; its id is not used again."""
-        for frame in self.conditioning(object_id):
-            self._set_said(object_id, frame, None, action)
-        self._store.delete(object_id, self._store.frames(object_id), action.number)
-        self._removed |= {object_id}
-        action.change(f"removed:{object_id}", None, True)
+    def remove(self, object_id: int, draft: Draft) -> None:
+        """Remove an object with its prompts, name and results; its id is not used again."""
+        for frame in draft.told.conditioning(object_id):
+            draft.set_said(object_id, frame, None)
+        draft.set_name(object_id, None)
+        draft.set_removed(object_id, True)
+        draft.delete(object_id, draft.records(object_id))
         self._predictor.bank.forget(object_id)
 
-    def restart(self, scope: Scope, action: Action) -> None:
+    def clear(self, draft: Draft) -> None:
+        """Remove all objects; every id may be used again."""
+        for object_id in self.ids:
+            self.remove(object_id, draft)
+        for object_id in draft.told.removed:
+            draft.set_removed(object_id, False)
+
+    def restart(self, scope: Scope, draft: Draft) -> None:
         """Mark as stale what can be computed anew, and what came from that."""
         for object_id in scope.objects:
             reached = set(scope.reached(self.conditioning(object_id)))
-            present, settled = self._store.frames(object_id), self._store.frames(object_id, "settled")
-            self._invalidate(object_id, reached & set(present) - set(settled), action, themselves=True)
+            present, settled = draft.records(object_id), draft.settled(object_id)
+            self._invalidate(object_id, reached & set(present) - set(settled), draft, themselves=True)
 
     def _invalidate(
-        self, object_id: int, changed: Collection[int], action: Action, *, themselves: bool = False
+        self, object_id: int, changed: Collection[int], draft: Draft, *, themselves: bool = False
     ) -> None:
         """Mark as stale what came from the changed frames, and perhaps these themselves."""
-        locked = self._store.frames(object_id, "locked")
-        stale = set(depending(changed, self._store.sources(object_id), locked))
+        stale = set(depending(changed, draft.sources(object_id), draft.locked(object_id)))
         if themselves:
             stale |= set(changed)
-        self._store.flag(object_id, sorted(stale), action.number, stale=True)
+        draft.flag(object_id, sorted(stale), stale=True)
         self._predictor.bank.forget(object_id, stale)
 
-    def _set_said(self, object_id: int, frame: int, said: Said | None, action: Action) -> None:
-        own = dict(self._said.get(object_id, {}))
-        before = own.pop(frame, None)
-        if said is not None:
-            own[frame] = said
-        others = {i: frames for i, frames in self._said.items() if i != object_id}
-        self._said = {**others, object_id: own} if own else others
-        action.change(f"prompts:{object_id}:{frame}", before and before.to_json(), said and said.to_json())
-
-    def _settle(self, record: Record | None, said: Said, action: Action) -> Record:
+    def _settle(self, record: Record | None, said: Said, draft: Draft) -> Record:
         """Write a prompted frame's new record, and mark what came from the old one."""
         if record is None:  # there is at least one group of prompts
             raise RuntimeError("no prompt was answered")
         object_id, frame = record.object_id, record.frame
-        self._store.put([record], action.number)
-        self._set_said(object_id, frame, said, action)
+        draft.put([record])
+        draft.set_said(object_id, frame, said)
         self._predictor.bank.forget(object_id, [frame])
-        self._invalidate(object_id, [frame], action)
+        self._invalidate(object_id, [frame], draft)
         return record
 
-    def _release(self, object_id: int, frame: int, action: Action) -> Record | None:
+    def _release(self, object_id: int, frame: int, draft: Draft) -> Record | None:
         """Make a frame unprompted again; its earlier propagated result, if any, returns as stale."""
-        self._set_said(object_id, frame, None, action)
+        draft.set_said(object_id, frame, None)
         self._predictor.bank.forget(object_id)
-        if not self.conditioning(object_id):  # nothing left to be followed from
-            self._store.delete(object_id, self._store.frames(object_id), action.number)
+        if not draft.told.conditioning(object_id):  # nothing left to be followed from
+            draft.set_name(object_id, None)
+            draft.delete(object_id, draft.records(object_id))
             return None
-        self._invalidate(object_id, [frame], action)
-        base = self._store.base(object_id, frame)
+        self._invalidate(object_id, [frame], draft)
+        base = draft.base(object_id, frame)
         if base is None:
-            self._store.delete(object_id, [frame], action.number)
+            draft.delete(object_id, [frame])
             return None
         base = replace(base, stale=not base.locked)
-        self._store.put([base], action.number)
+        draft.put([base])
         return base
 
     # Answering
 
     def candidates(self, object_id: int, frame: int) -> list[tuple[int, Record]]:
         """Number and record of each answer to the newest prompts, best first."""
-        said = self._prompted(object_id, frame)
-        earlier = self._retrace(object_id, frame, Said(said.groups[:-1]))
+        now = Draft(self._store, self.told)  # nothing is written into it
+        said = self._prompted(object_id, frame, now)
+        earlier = self._retrace(object_id, frame, Said(said.groups[:-1]), now)
         found = self._predictor.candidates(
             object_id,
             frame,
             said.prompts(),
             earlier,
-            self._choice_for_prompt(object_id, frame),
-            self._nearest(object_id, frame),
+            self._choice_for_prompt(object_id, frame, now),
+            self._nearest(object_id, frame, now),
             all_three=True,
         )
         return sorted(enumerate(found), key=lambda pair: -pair[1].predicted_iou)
 
-    def _prompted(self, object_id: int, frame: int) -> Said:
-        said = self.said(object_id, frame)
+    def _prompted(self, object_id: int, frame: int, draft: Draft) -> Said:
+        said = draft.told.at(object_id, frame)
         if said is None:
             raise InputError(f"object {object_id} has no prompt on frame {frame}; add one first")
         return said
 
-    def _retrace(self, object_id: int, frame: int, said: Said) -> Record | None:
+    def _retrace(self, object_id: int, frame: int, said: Said, draft: Draft) -> Record | None:
         """Answer all groups of a frame anew, from what was known before the first."""
-        record = self._store.base(object_id, frame)
+        record = draft.base(object_id, frame)
         for count in range(1, len(said.groups) + 1):
-            record = self._answer(object_id, frame, Said(said.groups[:count]), record)
+            record = self._answer(object_id, frame, Said(said.groups[:count]), record, draft)
         return record
 
-    def _answer(self, object_id: int, frame: int, said: Said, previous: Record | None) -> Record:
+    def _answer(
+        self, object_id: int, frame: int, said: Said, previous: Record | None, draft: Draft
+    ) -> Record:
         """Answer the last group of prompts, given the answer to those before."""
         return self._predictor.answer(
             object_id,
             frame,
             said.prompts(),
             previous,
-            self._choice_for_prompt(object_id, frame),
+            self._choice_for_prompt(object_id, frame, draft),
             said.groups[-1].choice,
-            self._nearest(object_id, frame),
+            self._nearest(object_id, frame, draft),
         )
 
-    def _choice_for_prompt(self, object_id: int, frame: int) -> MemoryChoice | None:
+    def _choice_for_prompt(self, object_id: int, frame: int, draft: Draft) -> MemoryChoice | None:
         """Memories for a frame that the object was followed to before the user corrected it there."""
-        base = self._store.base(object_id, frame)
-        others = [f for f in self.conditioning(object_id) if f != frame]
+        base = draft.base(object_id, frame)
+        others = [f for f in draft.told.conditioning(object_id) if f != frame]
         if base is None or base.step == 0 or not others:
             return None
-        return self._choose(object_id, frame, base.step, others)
+        return self._choose(draft, object_id, frame, base.step, others)
 
-    def _nearest(self, object_id: int, frame: int) -> Record | None:
+    @staticmethod
+    def _nearest(object_id: int, frame: int, draft: Draft) -> Record | None:
         """The object's record on the nearest other frame, for a guess of its size."""
-        frames = [f for f in self._store.frames(object_id) if f != frame]
+        frames = [f for f in draft.records(object_id) if f != frame]
         if not frames:
             return None
-        return self._store.get(object_id, min(frames, key=lambda f: abs(f - frame)))
+        return draft.get(object_id, min(frames, key=lambda f: abs(f - frame)))
 
     # Following
+
+    def scope(
+        self,
+        direction: Direction,
+        objects: Iterable[int] | None,
+        first: int | None,
+        last: int | None,
+        n_frames: int,
+    ) -> Scope:
+        """What is to be followed where to; all objects and all frames by default. Else InputError."""
+        known = self.ids
+        if not known:
+            raise InputError("there are no prompts; add a point, a box or a mask before propagating")
+        wanted = known if objects is None else check_several(objects, "objects")
+        ids = tuple(sorted({self.known(i) for i in wanted}))
+        low = 0 if first is None else check_frame(first, n_frames)
+        high = n_frames - 1 if last is None else check_frame(last, n_frames)
+        return Scope(direction, ids, low, high)
+
+    def work_left(self, scope: Scope, *, restart: bool) -> int:
+        """How many results are missing or, with `restart`, would be computed anew as well."""
+        count = 0
+        for object_id in scope.objects:
+            done = set(self._store.frames(object_id, "settled" if restart else "done"))
+            count += sum(1 for f in scope.reached(self.conditioning(object_id)) if f not in done)
+        return count
 
     def waiting(self, object_ids: Iterable[int], frame: int, step: int) -> list[int]:
         """Objects that can be followed to a frame and have no valid result there."""
@@ -271,15 +311,17 @@ class Objects:
 
     def request(self, object_id: int, frame: int, step: int) -> Request:
         """What the predictor needs to follow an object to a frame."""
-        choice = self._choose(object_id, frame, step, self.conditioning(object_id))
+        choice = self._choose(self._store, object_id, frame, step, self.conditioning(object_id))
         previous = self._store.get(object_id, behind(choice, frame, step))
         if previous is None:
             raise RuntimeError(f"object {object_id} has no record to be followed from on frame {frame}")
         return Request(object_id, choice, previous)
 
-    def _choose(self, object_id: int, frame: int, step: int, conditioning: Sequence[int]) -> MemoryChoice:
+    def _choose(
+        self, known: ResultStore | Draft, object_id: int, frame: int, step: int, conditioning: Sequence[int]
+    ) -> MemoryChoice:
         reach = self._predictor.max_pointers
-        propagated = self._store.propagated(object_id, frame - reach, frame + reach)
+        propagated = known.propagated(object_id, frame - reach, frame + reach)
         return choose_memories(
             frame,
             conditioning,

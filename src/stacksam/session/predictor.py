@@ -17,29 +17,21 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.feature import match_template
 from torch import Tensor
 
-from stacksam.network.prompt_encoder import BOX_FIRST, BOX_SECOND, NEGATIVE, POSITIVE
 from stacksam.network.sam2 import Features, Masks, Memories
-from stacksam.session.canvas import WINDOW_SIDE, View, bbox_of, object_size, whole_view, window_view
+from stacksam.session.canvas import View, bbox_of, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.feature_cache import FeatureCache
+from stacksam.session.judge import LOGIT_LIMIT, ended, gone, likeness, overlap, trust
 from stacksam.session.memory_bank import Memory, MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 from stacksam.session.results import Record
 from stacksam.session.stack import Stack
+from stacksam.session.windows import Windows, as_points, corners, displacement
 
 __all__ = ["Predictor", "Request", "Settings"]
-
-_LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
-_CLICK_SIDES = 1.6  # ratio of neighbouring window sides that are tried for a click
-_PRESENT_IN_DEPTH = 0.5  # object score below which an object of a z-stack has ended
-_BELIEVED_IN_DEPTH = 0.65  # predicted IoU, likewise
-_REACH = 0.8  # how far an object is expected to move between frames, in its sizes
-_MOVED = 0.1  # gain in correlation from which on it is taken to have moved
-_SETTLED = 1.15  # a window within this ratio of the wanted side is not chosen again
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -109,6 +101,8 @@ class Predictor:
         self.max_pointers = min(stack.n_frames, config.max_pointers)
         self.bank = MemoryBank(config.recent_memories, self.max_pointers)
         self.features_encoded = 0
+        self._windows = Windows(stack.frame_shape, config.image_size)
+        self._whole = whole_view(stack.frame_shape, config.image_size)
         self._features = FeatureCache(settings.cache_bytes)
         self._frames: dict[int, NDArray[np.float32]] = {}
         self._lock = threading.RLock()
@@ -239,7 +233,10 @@ class Predictor:
     def _follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         network = self.model.network
         moves = [self._motion(frame, request.previous) for request in requests]
-        views = [self._next_view(r.previous, move) for r, move in zip(requests, moves, strict=True)]
+        views = [
+            self._windows.after(r.previous, move) if self.model.windowed else r.previous.view
+            for r, move in zip(requests, moves, strict=True)
+        ]
         features = self.features(frame, self._shared(views))
         with self._computing():
             top = network.condition(features, self.memories(requests))
@@ -260,39 +257,23 @@ class Predictor:
                 for k in range(masks.iou.shape[1])
             ]
             record = (
-                max(found, key=lambda one: _likeness(one, request.previous)) if len(found) > 1 else found[0]
+                max(found, key=lambda one: likeness(one, request.previous)) if len(found) > 1 else found[0]
             )
-            if self.model.windowed and self.stack.frame_axis == "z" and _ended(record, request.previous):
-                record = _gone(record)
+            if self.model.windowed and self.stack.frame_axis == "z" and ended(record, request.previous):
+                record = gone(record)
             records.append(replace(record, step=step, sources=tuple(sorted(sources))))
         return records
 
     def _motion(self, frame: int, previous: Record) -> tuple[int, int]:
-        """How far (y, x) the object seems to have moved since `previous`, in frame pixels.
-
-        Normalised cross-correlation of the object as it was with what the window shows now, weighed by
-        distance: look-alikes are common, and near ones are likelier.
-        """
+        """How far (y, x) the object seems to have moved since `previous`, in frame pixels."""
         if not self.model.windowed or not previous.mask.any():
             return 0, 0
         cells = previous.logits.shape[0]
         view = replace(previous.view, size=cells)
         before, now = (view.cut(self._read(f)).mean(dim=0).numpy() for f in (previous.frame, frame))
-        inside = np.asarray(previous.logits > 0)
-        y0, x0, y1, x1 = bbox_of(inside)
-        y0, x0, y1, x1 = max(y0 - 2, 0), max(x0 - 2, 0), min(y1 + 2, cells), min(x1 + 2, cells)
-        template = before[y0:y1, x0:x1]
-        if template.size == 0 or float(np.ptp(template)) < 1e-3 or float(np.ptp(now)) < 1e-3:
-            return 0, 0
-        match = match_template(now, template)  # type: ignore[no-untyped-call]
-        dy, dx = np.arange(match.shape[0])[:, None] - y0, np.arange(match.shape[1])[None] - x0
-        reach = _REACH * object_size(inside)
-        weighed = match * np.exp(-0.5 * (dy**2 + dx**2) / reach**2)
-        row, column = np.unravel_index(int(weighed.argmax()), match.shape)
-        if weighed[row, column] < match[y0, x0] + _MOVED:
-            return 0, 0
+        dy, dx = displacement(np.asarray(previous.logits > 0), before, now)
         scale = view.height / cells
-        return round((int(row) - y0) * scale), round((int(column) - x0) * scale)
+        return round(dy * scale), round(dx * scale)
 
     def _carried(
         self, requests: Sequence[Request], views: Sequence[View], moves: Sequence[tuple[int, int]]
@@ -304,20 +285,6 @@ class Predictor:
             old = replace(old, y=old.y + dy, x=old.x + dx)
             moved.append(old.carry(request.previous.logits.astype(np.float32), view))
         return torch.from_numpy(np.stack(moved)[:, None]).to(self.model.device)
-
-    def _next_view(self, previous: Record, move: tuple[int, int]) -> View:
-        """Where to look for an object that was last seen in `previous` and moved since."""
-        old, shape = previous.view, self.stack.frame_shape
-        if not self.model.windowed:
-            return old
-        middle = (old.y + (old.height - 1) / 2, old.x + (old.width - 1) / 2)
-        if not previous.mask.any():
-            return window_view(middle, old.height * 1.1, shape, old.size)
-        wanted = WINDOW_SIDE * object_size(previous.mask)
-        # A side that follows slowly: memories were seen at the scale before.
-        side = old.height * float(np.clip(wanted / old.height, 0.8, 1.25)) ** 0.5
-        y, x = _centre(previous)
-        return window_view((y + move[0], x + move[1]), side, shape, old.size)
 
     # Answering
 
@@ -367,7 +334,7 @@ class Predictor:
         """As :meth:`answer`: the one record to take, or all three candidates."""
         last = prompts[-1]
         if isinstance(last, Mask):
-            view = self._mask_view(last.mask)
+            view = self._windows.of_mask(last.mask) if self.model.windowed else self._whole
             features = self.features(frame, [view])
             mask = view.cut_mask(last.mask)[None].to(self.model.device)
             with self._computing():
@@ -387,7 +354,7 @@ class Predictor:
             for k in range(masks.iou.shape[1])
         ]
         if guess is not None and not all_three:  # of the readings of a click, the one that the search found
-            return [max(answers, key=lambda one: _overlap(one, guess))]
+            return [max(answers, key=lambda one: overlap(one, guess))]
         return answers
 
     def _decode(
@@ -403,7 +370,7 @@ class Predictor:
     ) -> Masks:
         network, device = self.model.network, self.model.device
         features = self.features(frame, [view])
-        points, labels = _as_points(view, prompts)
+        points, labels = as_points(view, prompts)
         logits = None
         if previous is not None:
             carried = previous.view.carry(previous.logits.astype(np.float32), view)
@@ -421,43 +388,20 @@ class Predictor:
             )
         return masks if all_three else masks.best()
 
-    def _mask_view(self, mask: NDArray[np.bool_]) -> View:
-        if not self.model.windowed:
-            return whole_view(self.stack.frame_shape, self.model.config.image_size)
-        y0, x0, y1, x1 = bbox_of(mask)
-        return self._window(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), WINDOW_SIDE * object_size(mask))
-
-    def _window(self, centre: tuple[float, float], side: float) -> View:
-        return window_view(centre, side, self.stack.frame_shape, self.model.config.image_size)
-
     def _prompt_view(
         self, frame: int, prompts: Sequence[Point | Box], previous: Record | None, near: Record | None
     ) -> tuple[View, Record | None]:
         """Where to look for the object that prompts describe, and what a search found there, if any."""
         if not self.model.windowed:
-            return whole_view(self.stack.frame_shape, self.model.config.image_size), None
+            return self._whole, None
         if previous is not None:
-            if all(previous.view.contains(yx) for p in prompts for yx in _corners(p)):
+            if all(previous.view.contains(yx) for p in prompts for yx in corners(p)):
                 return previous.view, None
-            return self._view_around(prompts, previous), None
-        boxes = [p.yxyx for p in prompts if isinstance(p, Box)]
+            return self._windows.around(prompts, previous), None
+        boxes = [p for p in prompts if isinstance(p, Box)]
         if boxes:
-            y0, x0, y1, x1 = boxes[-1]
-            height, width = y1 - y0 + 1, x1 - x0 + 1
-            size = max(0.87 * float(np.sqrt(height * width)), 0.6 * max(height, width))
-            return self._window(((y0 + y1) / 2, (x0 + x1) / 2), WINDOW_SIDE * size), None
+            return self._windows.of_box(boxes[-1]), None
         return self._search(frame, prompts, near)
-
-    def _view_around(self, prompts: Sequence[Point | Box], previous: Record) -> View:
-        """A window over the present mask and prompts that fell outside the present window."""
-        corners = [yx for p in prompts for yx in _corners(p)]
-        y0, x0, y1, x1 = previous.bbox
-        if previous.mask.any():
-            corners += [(float(y0), float(x0)), (y1 - 1.0, x1 - 1.0)]
-        ys, xs = [c[0] for c in corners], [c[1] for c in corners]
-        extent = max(max(ys) - min(ys), max(xs) - min(xs)) + 1
-        side = max(previous.view.height if previous.mask.any() else 0, 1.6 * extent)
-        return self._window(((min(ys) + max(ys)) / 2, (min(xs) + max(xs)) / 2), side)
 
     def _search(
         self, frame: int, prompts: Sequence[Point | Box], near: Record | None
@@ -467,47 +411,25 @@ class Predictor:
         An answer is trusted where other windows find the same object, where its mask is stable and the
         network believes in it, and where the window's side is near `WINDOW_SIDE` times the object's size.
         """
-        corners = [yx for p in prompts for yx in _corners(p)]
-        middle = (float(np.mean([c[0] for c in corners])), float(np.mean([c[1] for c in corners])))
-        largest = float(max(self.stack.frame_shape))
-        if near is not None and near.mask.any():
-            sides = [
-                near.view.height / _CLICK_SIDES,
-                float(near.view.height),
-                near.view.height * _CLICK_SIDES,
-            ]
-        else:
-            count = max(1, int(np.ceil(np.log(max(largest / 40, 1)) / np.log(_CLICK_SIDES))) + 1)
-            sides = [min(40 * _CLICK_SIDES**k, largest) for k in range(count)]
-        views = list(dict.fromkeys(self._window(middle, side) for side in sides))
+        places = [yx for p in prompts for yx in corners(p)]
+        middle = (float(np.mean([y for y, _ in places])), float(np.mean([x for _, x in places])))
+        views = self._windows.ladder(middle, near)
         found = [record for record in self._try_views(frame, views, prompts) if record.mask.any()]
         if not found:
             return views[-1], None
-        guess = max(found, key=lambda record: _trust(record, found))
-        view = self._recentre(guess, middle)
+        guess = max(found, key=lambda record: trust(record, found))
+        view = self._windows.recentred(guess, middle)
         if view not in views:  # one look from the better place, to settle the side
             closer = self._try_views(frame, [view], prompts)
-            guess = max(closer, key=lambda record: _overlap(record, guess))
-            view = self._recentre(guess, middle)
+            guess = max(closer, key=lambda record: overlap(record, guess))
+            view = self._windows.recentred(guess, middle)
         return view, guess
-
-    def _recentre(self, record: Record, middle: tuple[float, float]) -> View:
-        """A window of the right side around what was found; the present one where that is much the same."""
-        view = record.view
-        if not record.mask.any():
-            return view
-        side = WINDOW_SIDE * object_size(record.mask)
-        moved = np.abs(np.subtract(_centre(record), _middle(view))).max() > 0.1 * view.height
-        if not moved and 1 / _SETTLED < side / view.height < _SETTLED:
-            return view
-        fresh = self._window(_centre(record), side)
-        return fresh if fresh.contains(middle) else view
 
     def _try_views(self, frame: int, views: Sequence[View], prompts: Sequence[Point | Box]) -> list[Record]:
         """What the network answers in each view, three candidates each."""
         network = self.model.network
         features = self.features(frame, views)
-        pairs = [_as_points(view, prompts) for view in views]
+        pairs = [as_points(view, prompts) for view in views]
         points = torch.cat([p for p, _ in pairs]).to(self.model.device)
         labels = torch.cat([kinds for _, kinds in pairs]).to(self.model.device)
         with self._computing():
@@ -527,7 +449,7 @@ class Predictor:
         *,
         prompted: bool = False,
     ) -> Record:
-        logits = masks.logits[row, k].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).cpu().numpy()
+        logits = masks.logits[row, k].float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
         if not prompted:
             # Half the disk for the many; the few that users make are binarised, where a rounded logit of
             # nearly zero could flip a pixel of what is remembered.
@@ -546,103 +468,3 @@ class Predictor:
             bbox=bbox,
             mask=fill_small_holes(mask, self.settings.fill_holes * cell),
         )
-
-
-def _trust(record: Record, all_found: Sequence[Record]) -> float:
-    """How far an answer to a click is to be trusted, among answers from windows of several sides.
-
-    The weights were chosen on 28 procedural clips and the two shipped samples, so figures on the samples are
-    no independent test of them; see ``docs/benchmarks.md``.
-    """
-    by_view: dict[View, float] = {}
-    for other in all_found:
-        if other.view != record.view:
-            by_view[other.view] = max(by_view.get(other.view, 0.0), _overlap(record, other))
-    best = sorted(by_view.values(), reverse=True)[:2]
-    agreed = sum(best) / len(best) if best else 0.0
-    misfit = abs(float(np.log(record.view.height / (WINDOW_SIDE * object_size(record.mask)))))
-    return 2 * record.predicted_iou + _stable(record) + 4 * agreed - 0.15 * misfit
-
-
-def _likeness(record: Record, previous: Record) -> float:
-    """How well a candidate goes on from the frame before: of similar size, stable and believed in."""
-    if not record.mask.any() or not previous.mask.any():
-        return record.predicted_iou - 10.0 * (not record.mask.any())
-    growth = abs(float(np.log(object_size(record.mask) / object_size(previous.mask))))
-    return record.predicted_iou + _stable(record) - growth
-
-
-def _ended(record: Record, previous: Record) -> bool:
-    """Whether an object of a z-stack has come to its end; there it does, and does not come back.
-
-    The bounds are the best of four pairs tried on five procedural z-stacks and the shipped one. They cut
-    long tubes short; see ``docs/benchmarks.md``.
-    """
-    return (
-        not previous.mask.any()
-        or record.object_score < _PRESENT_IN_DEPTH
-        or record.predicted_iou < _BELIEVED_IN_DEPTH
-    )
-
-
-def _gone(record: Record) -> Record:
-    """The record of an object that is not on this frame."""
-    return replace(
-        record,
-        mask=np.zeros((0, 0), bool),
-        bbox=(0, 0, 0, 0),
-        logits=np.full_like(record.logits, -_LOGIT_LIMIT),
-        object_score=min(record.object_score, -1.0),
-    )
-
-
-def _stable(record: Record) -> float:
-    """How little the mask changes when its threshold moves by one."""
-    return float((record.logits > 1).sum() / max(1, (record.logits > -1).sum()))
-
-
-def _overlap(a: Record, b: Record) -> float:
-    """IoU of two masks of one frame."""
-    y0, x0 = max(a.bbox[0], b.bbox[0]), max(a.bbox[1], b.bbox[1])
-    y1, x1 = min(a.bbox[2], b.bbox[2]), min(a.bbox[3], b.bbox[3])
-    if y0 >= y1 or x0 >= x1:
-        return 0.0
-
-    def part(record: Record) -> NDArray[np.bool_]:
-        top, left = record.bbox[:2]
-        return record.mask[y0 - top : y1 - top, x0 - left : x1 - left]
-
-    shared = float((part(a) & part(b)).sum())
-    return shared / (float(a.mask.sum()) + float(b.mask.sum()) - shared)
-
-
-def _centre(record: Record) -> tuple[float, float]:
-    y0, x0, y1, x1 = record.bbox
-    return (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
-
-
-def _middle(view: View) -> tuple[float, float]:
-    return view.y + (view.height - 1) / 2, view.x + (view.width - 1) / 2
-
-
-def _corners(prompt: Point | Box) -> list[tuple[float, float]]:
-    if isinstance(prompt, Point):
-        return [prompt.yx]
-    y0, x0, y1, x1 = prompt.yxyx
-    return [(y0, x0), (y1, x1)]
-
-
-def _as_points(view: View, prompts: Sequence[Point | Box]) -> tuple[Tensor, Tensor]:
-    """Points (1, N, 2) and labels (1, N) of prompts; the newest box comes first, as in training."""
-    places: list[tuple[float, float]] = []
-    labels: list[int] = []
-    boxes = [p for p in prompts if isinstance(p, Box)]
-    if boxes:
-        places += _corners(boxes[-1])
-        labels += [BOX_FIRST, BOX_SECOND]
-    for prompt in prompts:
-        if isinstance(prompt, Point):
-            places.append(prompt.yx)
-            labels.append(POSITIVE if prompt.positive else NEGATIVE)
-    points = view.points(np.array(places, np.float64).reshape(-1, 2))
-    return torch.from_numpy(points)[None].float(), torch.tensor([labels])

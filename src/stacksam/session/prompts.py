@@ -9,6 +9,7 @@ import base64
 import math
 import operator
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,13 +25,16 @@ __all__ = [
     "Prompt",
     "check_frame",
     "check_integer",
+    "check_name",
     "check_object_id",
     "check_prompt",
+    "check_several",
     "prompt_from_json",
     "prompt_to_json",
 ]
 
 LARGEST_ID = 2**31 - 1  # label frames are int32
+LONGEST_NAME = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,25 @@ def check_integer(value: object, name: str) -> int:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise InputError(f"{name} is {value!r}; use an integer") from None
+
+
+def check_several(values: Iterable[int], name: str) -> tuple[int, ...]:
+    """Return `values` as a tuple, or raise InputError where there are not several."""
+    try:
+        return tuple(values)
+    except TypeError:
+        raise InputError(f"{name} is {values!r}; give several integers, such as [1, 2]") from None
+
+
+def check_name(name: object) -> str:
+    """Return `name`, or raise InputError where it cannot be the name of an object."""
+    if not isinstance(name, str):
+        raise InputError(f"name is {name!r}; give text, or '' for none")
+    if len(name) > LONGEST_NAME:
+        raise InputError(f"name has {len(name)} characters; give {LONGEST_NAME} at most")
+    if len(name.splitlines()) > 1 or name != "".join(name.splitlines()):
+        raise InputError(f"name {name!r} has more than one line; leave out the line break")
+    return name
 
 
 def _numbers(values: object, count: int, name: str, form: str) -> tuple[float, ...]:

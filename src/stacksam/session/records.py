@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from stacksam.errors import SessionFileError
 from stacksam.session.canvas import BBox, View
 
-__all__ = ["COLUMNS", "Record", "from_row", "to_row"]
+__all__ = ["COLUMNS", "SCORED", "Record", "from_row", "to_row"]
 
 COLUMNS = (
-    "object_id", "frame", "prompted", "locked", "stale", "step", "score", "iou", "sources", "bbox", "mask",
-    "view", "logits", "shape", "pointer",
+    "object_id", "frame", "prompted", "locked", "stale", "step", "score", "iou", "sources", "bbox", "area",
+    "cy", "cx", "mask", "view", "logits", "shape", "pointer",
 )  # fmt: skip
+SCORED = ("object_id", "frame", "score", "iou", "bbox", "area", "cy", "cx")  # what scores are made of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,10 @@ class Record:
 
 
 def to_row(record: Record) -> tuple[Any, ...]:
-    """The record as values of `COLUMNS`."""
+    """The record as values of `COLUMNS`.
+
+    Area and centroid are told by the mask; they are there to be read without it.
+    """
     return (
         record.object_id,
         record.frame,
@@ -83,12 +87,24 @@ def to_row(record: Record) -> tuple[Any, ...]:
         record.predicted_iou,
         json.dumps(record.sources),
         json.dumps(record.bbox),
+        *_moments(record),
         zlib.compress(np.packbits(record.mask).tobytes(), 1),
         json.dumps(record.view.to_json()),
         zlib.compress(record.logits.astype(record.logits.dtype.newbyteorder("<")).tobytes(), 1),
         json.dumps(record.logits.shape),
         record.pointer.astype("<f4").tobytes(),
     )
+
+
+def _moments(record: Record) -> tuple[int, float | None, float | None]:
+    """Area and centroid (y, x) of the mask in frame pixels; no centroid where it is empty."""
+    rows, columns = record.mask.sum(axis=1), record.mask.sum(axis=0)
+    area = int(rows.sum())
+    if area == 0:
+        return 0, None, None
+    y = record.bbox[0] + float(rows @ np.arange(len(rows))) / area
+    x = record.bbox[1] + float(columns @ np.arange(len(columns))) / area
+    return area, y, x
 
 
 def from_row(row: Sequence[Any]) -> Record:

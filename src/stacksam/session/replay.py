@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,13 @@ def replay(
         _check_same(data, stack, model, Path(path))
     except (AttributeError, InputError, KeyError, TypeError) as error:
         raise SessionFileError(f"{path} is damaged, or does not fit its stack any more: {error!r}") from error
-    session = Session(stack, model, folder, settings=settings)
-    try:
+    with ExitStack() as closing:
+        session = closing.enter_context(Session(stack, model, folder, settings=settings))
         if session.history:
             raise SessionFileError(f"{session.folder} already holds a session; replay into an empty folder")
         for action in data["actions"]:
             _do(session, action, Path(path), progress)
-    except BaseException:
-        session.close()
-        raise
+        closing.pop_all()  # it went well, so the caller closes it
     return session
 
 
@@ -146,7 +145,7 @@ def _do(
                 for update in session.propagate(**arguments):
                     if progress is not None:
                         progress(update)
-            case "remove_object" | "choose" | "lock" | "unlock":
+            case "choose" | "clear" | "lock" | "merge" | "remove_object" | "rename" | "split" | "unlock":
                 getattr(session, str(name))(**arguments)
             case _:
                 raise SessionFileError(f"{path} holds an action {name!r} that this version does not know")

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stacksam.errors import InputError, SessionFileError, StorageError
-from stacksam.session.records import COLUMNS, Record, from_row, to_row
+from stacksam.session.records import COLUMNS, SCORED, Record, from_row, to_row
 
-__all__ = ["FORMAT_VERSION", "Flags", "Record", "ResultStore"]
+__all__ = ["FORMAT_VERSION", "Flags", "Record", "ResultStore", "Row"]
 
 FORMAT_VERSION = 1
 _COLUMNS = ", ".join(COLUMNS)
 _PLACES = ", ".join("?" * len(COLUMNS))
 # `bases` holds what was known before the first prompt on a frame; `history` keeps rows of either kind.
+# `records_without_masks` has all that scores are made of, so that they are read without a look at the rows.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
@@ -38,6 +39,7 @@ CREATE TABLE IF NOT EXISTS history
     (action, kind, present, {_COLUMNS}, PRIMARY KEY (action, kind, object_id, frame)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dirty (frame INTEGER PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS records_by_frame ON records (frame);
+CREATE INDEX IF NOT EXISTS records_without_masks ON records ({", ".join(SCORED)}, prompted, locked, stale);
 INSERT OR IGNORE INTO meta VALUES ('format_version', '{FORMAT_VERSION}');
 COMMIT;
 """
@@ -48,6 +50,14 @@ class Flags(NamedTuple):
     """The state of a record."""
 
     settled: bool  # prompted or locked: only the user changes it
+    stale: bool
+
+
+class Row(NamedTuple):
+    """What decides what may happen to a record."""
+
+    prompted: bool
+    locked: bool
     stale: bool
 
 
@@ -218,13 +228,26 @@ class ResultStore:
         """Frames on which there is any record."""
         return [row[0] for row in self._all("SELECT DISTINCT frame FROM records ORDER BY frame")]
 
-    def sources(self, object_id: int) -> dict[int, list[int]]:
-        """Of each propagated, unlocked frame of an object: which frames it came from."""
+    def rows(self, object_id: int) -> dict[int, Row]:
+        """The state of each of an object's records, by frame, in order."""
         rows = self._all(
-            "SELECT frame, sources FROM records WHERE object_id = ? AND NOT prompted AND NOT locked",
-            object_id,
+            "SELECT frame, prompted, locked, stale FROM records WHERE object_id = ? ORDER BY frame", object_id
         )
+        return {frame: Row(*map(bool, flags)) for frame, *flags in rows}
+
+    def sources(self, object_id: int) -> dict[int, list[int]]:
+        """Of each frame of an object: which frames its record came from."""
+        rows = self._all("SELECT frame, sources FROM records WHERE object_id = ?", object_id)
         return {frame: self._json(text) for frame, text in rows}
+
+    def scored(self, object_id: int | None = None) -> list[tuple[Any, ...]]:
+        """`SCORED`, prompted, locked and stale of an object's records, or of all, by object and frame."""
+        where, values = ("", ()) if object_id is None else ("WHERE object_id = ?", (object_id,))
+        return self._all(
+            f"SELECT {', '.join(SCORED)}, prompted, locked, stale FROM records {where} "
+            "ORDER BY object_id, frame",
+            *values,
+        )
 
     def put(self, records: Iterable[Record], action: int) -> None:
         """Write records; what they replace is kept with `action`."""

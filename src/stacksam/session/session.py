@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ import zarr
 from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StacksamError, StorageError
-from stacksam.io.labels import store_frame
-from stacksam.session.actions import Action, prompts_to_json
+from stacksam.session.actions import prompts_to_json
 from stacksam.session.compose import compose
 from stacksam.session.folder import claim, open_labels, write_json
+from stacksam.session.journal import Journal
 from stacksam.session.models import Model
 from stacksam.session.objects import Objects
 from stacksam.session.plan import Direction, Scope
@@ -33,18 +32,20 @@ from stacksam.session.prompts import (
     Prompt,
     check_frame,
     check_integer,
+    check_name,
     check_object_id,
     check_prompt,
+    check_several,
     prompt_to_json,
 )
 from stacksam.session.records import Record
+from stacksam.session.regroup import merge, split
 from stacksam.session.results import FORMAT_VERSION, ResultStore
+from stacksam.session.scores import FrameScores, frame_scores, scores_of
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
 
 __all__ = ["Direction", "Session", "Update"]
-
-_UNDO_DEPTH = 50  # actions whose replaced results are kept
 
 
 class Session:
@@ -77,8 +78,9 @@ class Session:
 
     Notes
     -----
-    Methods may be called from any thread; those that change something wait for each other. One that fails,
-    for whatever reason, has changed nothing.
+    Methods may be called from any thread. Those that change something wait for each other; those that only
+    tell what there is are answered also while another thread computes. One that fails, for whatever reason,
+    has changed nothing.
 
     Examples
     --------
@@ -100,7 +102,7 @@ class Session:
         self.stack = stack
         self.model = model
         self._lock = threading.RLock()
-        self._generation = 0  # grows with every action; a propagation that finds a newer one ends
+        self._closed = False
         self._temporary = folder is None
         try:
             self.folder = Path(tempfile.mkdtemp(prefix="stacksam-") if folder is None else folder)
@@ -113,9 +115,9 @@ class Session:
             try:
                 self.settings = claim(self._store, stack, model, settings)
                 self.labels: zarr.Array[Any] = open_labels(self.folder, stack, self._store)
-                self._predictor = Predictor(model, stack, self.settings, self._store.get)
+                self._predictor = Predictor(model, stack, self.settings, self._recall)
                 self._objects = Objects(self._store, self._predictor)
-                self._repaint()
+                self._journal = Journal(self._store, self._objects, self.labels)
             except BaseException:
                 self._store.close()
                 raise
@@ -123,12 +125,37 @@ class Session:
             self._clean()
             raise
 
+    def _recall(self, object_id: int, frame: int) -> Record | None:
+        return self._objects.recall(object_id, frame)
+
     def close(self) -> None:
-        """Close files; a temporary folder is removed."""
+        """Bring ``session.json`` up to date (see :meth:`save`) and close files.
+
+        A temporary folder is removed instead.
+
+        Raises
+        ------
+        StorageError
+            If ``session.json`` cannot be written. The session is closed then, too, and its results are safe.
+        """
+        self._close(None)
+
+    def _close(self, pending: BaseException | None) -> None:
         with self._lock:
-            self._generation += 1
-            self._store.close()
-            self._clean()
+            if self._closed:
+                return
+            self._closed = True
+            self._journal.generation += 1
+            try:
+                if not self._temporary and self._journal.unsaved:
+                    self.save()
+            except StacksamError as error:
+                if pending is None:
+                    raise
+                pending.add_note(str(error))  # what went wrong first is what matters
+            finally:
+                self._store.close()
+                self._clean()
 
     def _clean(self) -> None:
         if self._temporary:
@@ -138,8 +165,8 @@ class Session:
         """Use as a context manager."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._close(error)
 
     # What there is
 
@@ -149,14 +176,34 @@ class Session:
         return self._objects.ids
 
     @property
+    def next_id(self) -> int:
+        """An id for a new object: the one after all that were used."""
+        return self._objects.free_ids(1)[0]
+
+    @property
     def prompts(self) -> tuple[Prompt, ...]:
         """All prompts in force, by object and frame."""
         return self._objects.prompts
 
     @property
+    def names(self) -> dict[int, str]:
+        """Names of the objects that were given one, by object id."""
+        return dict(self._objects.told.names)
+
+    @property
     def history(self) -> tuple[str, ...]:
         """Names of the actions in force, oldest first; :meth:`undo` takes back the last."""
         return tuple(str(action["do"]) for action in self._store.actions())
+
+    @property
+    def undoable(self) -> str | None:
+        """Name of the action that :meth:`undo` would take back."""
+        return self._journal.next(undo=True)
+
+    @property
+    def redoable(self) -> str | None:
+        """Name of the action that :meth:`redo` would do again."""
+        return self._journal.next(undo=False)
 
     def frames_of(self, object_id: int) -> tuple[int, ...]:
         """Frames on which there is a result for the object."""
@@ -185,6 +232,15 @@ class Session:
     def label_frame(self, frame: int) -> NDArray[np.int32]:
         """Labels (H, W) of one frame; where masks overlap, the more certain one."""
         return compose(self._store.on_frame(check_frame(frame, self.stack.n_frames)), self.stack.frame_shape)
+
+    def scores(self, object_id: int) -> FrameScores:
+        """Figures of the object on every frame with a result, without a look at the masks."""
+        number = check_object_id(object_id)
+        return frame_scores(number, self._store.scored(number))
+
+    def all_scores(self) -> dict[int, FrameScores]:
+        """:meth:`scores` of all objects, by object id, as they are at one moment."""
+        return scores_of(self._store.scored())
 
     # What the user says
 
@@ -217,9 +273,8 @@ class Session:
         with self._lock:
             for object_id, _ in places:
                 self._objects.check_new(object_id)
-            arguments = {"prompts": prompts_to_json(checked)}
-            with self._action("add", arguments, {frame for _, frame in places}) as action:
-                answers = {place: self._objects.say(*place, group, action) for place, group in places.items()}
+            with self._journal.action("add", {"prompts": prompts_to_json(checked)}) as draft:
+                answers = {place: self._objects.say(*place, group, draft) for place, group in places.items()}
         return Update.of(answers[checked[-1].object_id, checked[-1].frame])
 
     def remove(self, prompt: Prompt) -> Update | None:
@@ -242,11 +297,9 @@ class Session:
         prompt = check_prompt(prompt, self.stack.n_frames, self.stack.frame_shape)
         key = {"object_id": prompt.object_id, "frame": prompt.frame}
         with self._lock:
-            last = not self._objects.without(prompt).groups
-            last = last and len(self._objects.conditioning(prompt.object_id)) == 1
-            frames = self.frames_of(prompt.object_id) if last else (prompt.frame,)
-            with self._action("remove", {**key, "prompt": prompt_to_json(prompt)}, frames) as action:
-                record = self._objects.unsay(prompt, action)
+            self._objects.without(prompt)
+            with self._journal.action("remove", {**key, "prompt": prompt_to_json(prompt)}) as draft:
+                record = self._objects.unsay(prompt, draft)
         return None if record is None else Update.of(record)
 
     def remove_object(self, object_id: int) -> None:
@@ -261,9 +314,103 @@ class Session:
         """
         with self._lock:
             object_id = self._objects.known(object_id)
-            frames = self.frames_of(object_id)
-            with self._action("remove_object", {"object_id": object_id}, frames) as action:
-                self._objects.remove(object_id, action)
+            with self._journal.action("remove_object", {"object_id": object_id}) as draft:
+                self._objects.remove(object_id, draft)
+
+    def clear(self) -> None:
+        """Remove all objects, as one action; every id may be used again, also those removed before.
+
+        Raises
+        ------
+        StorageError
+            If the change cannot be written; then all objects are still there.
+        """
+        with self._lock:
+            if self._objects.told.said or self._objects.told.removed:
+                with self._journal.action("clear", {}) as draft:
+                    self._objects.clear(draft)
+
+    def rename(self, object_id: int, name: str) -> None:
+        """Name an object; it keeps its id. The name is lost with the object.
+
+        Parameters
+        ----------
+        name : str
+            One line of at most 80 characters; "" removes the name.
+
+        Raises
+        ------
+        InputError
+            If there is no such object, or this cannot be a name.
+        StorageError
+            If the change cannot be written; then the name is what it was.
+        """
+        name = check_name(name)
+        with self._lock:
+            object_id = self._objects.known(object_id)
+            if name != self.names.get(object_id, ""):
+                with self._journal.action("rename", {"object_id": object_id, "name": name}) as draft:
+                    draft.set_name(object_id, name or None)
+
+    def merge(self, into: int, others: Collection[int]) -> tuple[Update, ...]:
+        """Make other objects part of one, which keeps its id and name.
+
+        On every frame on which any of them has a prompt and one of the others is seen, their masks together
+        become a :class:`Mask` prompt of `into`, and what came from its old result there becomes stale. The
+        others are removed; their ids are not used again.
+
+        Parameters
+        ----------
+        into : int
+        others : collection of int
+            Ids of the objects that become part of it.
+
+        Returns
+        -------
+        tuple of Update
+            The object on the frames on which it changed, in order.
+
+        Raises
+        ------
+        InputError
+            If there is no such object, no other one, or `into` is among the others.
+        StorageError
+            If the change cannot be written; then all objects are as they were.
+        """
+        with self._lock:
+            into = self._objects.known(into)
+            wanted = sorted({self._objects.known(i) for i in check_several(others, "others")})
+            if not wanted:
+                raise InputError(f"there is nothing to merge into object {into}; give ids of other objects")
+            if into in wanted:
+                raise InputError(f"object {into} cannot be merged into itself; give ids of other objects")
+            with self._journal.action("merge", {"into": into, "others": wanted}) as draft:
+                records = merge(self._objects, draft, into, wanted, self.stack.frame_shape)
+        return tuple(Update.of(record) for record in records)
+
+    def split(self, object_id: int, frame: int) -> tuple[int, ...]:
+        """Make objects of the pieces of an object's mask on one frame, by :class:`Mask` prompts there.
+
+        The largest piece stays the object. Pixels that touch by a corner are one piece; less than four pixels
+        or two percent of the mask are none, and go with the nearest one.
+
+        Returns
+        -------
+        tuple of int
+            Ids of the new objects, by falling size.
+
+        Raises
+        ------
+        InputError
+            If there is no such object, or its mask on this frame is empty or in one piece.
+        StorageError
+            If the change cannot be written; then the object is as it was.
+        """
+        frame = check_frame(frame, self.stack.n_frames)
+        with self._lock:
+            object_id = self._objects.known(object_id)
+            with self._journal.action("split", {"object_id": object_id, "frame": frame}) as draft:
+                return split(self._objects, draft, object_id, frame, self.stack.frame_shape)
 
     def candidates(self, object_id: int, frame: int) -> tuple[Update, ...]:
         """Three readings of an ambiguous prompt, as the network gives them, best first by predicted IoU.
@@ -305,8 +452,8 @@ class Session:
                 raise InputError(f"candidate {index!r} does not exist; use 0 to {len(found) - 1}")
             candidate, record = found[place]
             arguments = {"object_id": record.object_id, "frame": record.frame, "index": place}
-            with self._action("choose", arguments, [record.frame]) as action:
-                return Update.of(self._objects.choose(record, candidate, action))
+            with self._journal.action("choose", arguments) as draft:
+                return Update.of(self._objects.choose(record, candidate, draft))
 
     def lock(self, object_id: int, frames: Iterable[int]) -> None:
         """Approve frames of an object: they stay as they are, and shield what lies behind them.
@@ -325,7 +472,7 @@ class Session:
         self._set_locked("unlock", object_id, frames, False)
 
     def _set_locked(self, name: str, object_id: int, frames: Iterable[int], locked: bool) -> None:
-        wanted = sorted({check_frame(f, self.stack.n_frames) for f in _collection(frames, "frames")})
+        wanted = sorted({check_frame(f, self.stack.n_frames) for f in check_several(frames, "frames")})
         with self._lock:
             object_id = self._objects.known(object_id)
             missing = sorted(set(wanted) - set(self._store.frames(object_id)))
@@ -333,9 +480,8 @@ class Session:
                 raise InputError(
                     f"object {object_id} has no result on frames {missing}; propagate it there first"
                 )
-            with self._action(name, {"object_id": object_id, "frames": wanted}, ()) as action:
-                stale = False if locked else None
-                self._store.flag(object_id, wanted, action.number, locked=locked, stale=stale)
+            with self._journal.action(name, {"object_id": object_id, "frames": wanted}) as draft:
+                draft.flag(object_id, wanted, locked=locked, stale=False if locked else None)
 
     # Following
 
@@ -399,23 +545,12 @@ class Session:
     ) -> int:
         """How many updates :meth:`propagate` would give with these arguments."""
         scope = self._scope(direction, objects, first, last)
-        count = 0
-        for object_id in scope.objects:
-            done = set(self._store.frames(object_id, "settled" if restart else "done"))
-            count += sum(1 for f in scope.reached(self._objects.conditioning(object_id)) if f not in done)
-        return count
+        return self._objects.work_left(scope, restart=restart)
 
     def _scope(
         self, direction: Direction, objects: Collection[int] | None, first: int | None, last: int | None
     ) -> Scope:
-        known = self._objects.ids
-        if not known:
-            raise InputError("there are no prompts; add a point, a box or a mask before propagating")
-        wanted = known if objects is None else _collection(objects, "objects")
-        ids = tuple(sorted({self._objects.known(i) for i in wanted}))
-        low = 0 if first is None else check_frame(first, self.stack.n_frames)
-        high = self.stack.n_frames - 1 if last is None else check_frame(last, self.stack.n_frames)
-        return Scope(direction, ids, low, high)
+        return self._objects.scope(direction, objects, first, last, self.stack.n_frames)
 
     def _propagate(self, scope: Scope, *, restart: bool, steps: int | None) -> Iterator[Update]:
         arguments: dict[str, Any] = {
@@ -424,104 +559,49 @@ class Session:
         }  # fmt: skip
         number: int | None = None
         with self._lock:
-            generation = self._generation
             if restart:
-                with self._action("propagate", arguments, ()) as action:
-                    number = action.number
-                    self._objects.restart(scope, action)
-                generation = self._generation
+                with self._journal.action("propagate", arguments) as draft:
+                    self._objects.restart(scope, draft)
+                number = draft.number
+            generation = self._journal.generation
         for step, frame in scope.order():
             with self._lock:
-                if self._generation != generation or arguments["steps"] == steps:
+                if self._journal.generation != generation or arguments["steps"] == steps:
                     return
                 todo = self._objects.waiting(scope.objects, frame, step)
                 if not todo:
                     continue
                 requests = [self._objects.request(object_id, frame, step) for object_id in todo]
                 records = self._predictor.follow(frame, requests, step)
-                with self._changing([frame]):
-                    begins = number is None
-                    number = self._store.begin_action(_UNDO_DEPTH) if number is None else number
-                    self._store.put(records, number)
-                    done = {**arguments, "steps": arguments["steps"] + 1}
-                    self._store.write_action(number, {"do": "propagate", **done}, {})
+                done = {**arguments, "steps": arguments["steps"] + 1}
+                number = self._journal.append(number, "propagate", done, frame, records)
                 arguments = done
-                if begins:
-                    self._generation += 1
-                    generation = self._generation
+                generation = self._journal.generation
                 self._objects.remember(records)
                 updates = [Update.of(record) for record in records]
             yield from updates
 
-    # Actions
-
-    @contextmanager
-    def _action(self, name: str, arguments: dict[str, Any], frames: Collection[int]) -> Iterator[Action]:
-        """Do one thing that changes labels on `frames`, all of it or nothing, and write it down."""
-        try:
-            with self._changing(frames):
-                action = Action(self._store.begin_action(_UNDO_DEPTH))
-                yield action
-                for key, (_, after) in action.changed.items():
-                    self._store.set_state(key, after)
-                self._store.write_action(action.number, {"do": name, **arguments}, action.changed)
-        except BaseException:
-            self._objects.load()
-            raise
-        self._generation += 1
-
-    @contextmanager
-    def _changing(self, frames: Collection[int]) -> Iterator[None]:
-        """Change records on `frames` and their labels together, or neither."""
-        self._repaint()
-        # The mark is on disk before the labels are touched, so that a kill cannot part them for long.
-        self._store.mark_dirty(frames)
-        try:
-            with self._store.transaction():
-                yield
-                self._repaint()
-        except BaseException:
-            with suppress(StacksamError):
-                self._repaint()
-            raise
-
-    def _repaint(self) -> None:
-        """Write the label frames that may differ from their records."""
-        frames = self._store.dirty()
-        for frame in frames:
-            store_frame(self.labels, frame, self.label_frame(frame))
-        self._store.clear_dirty(frames)
+    # Going back
 
     def undo(self) -> str | None:
         """Take back the last action, with all that it changed; its name, or None where there is none.
 
         The results of some fifty actions are kept; earlier ones cannot be undone.
         """
-        return self._exchange(undo=True)
+        with self._lock:
+            return self._journal.exchange(undo=True)
 
     def redo(self) -> str | None:
         """Do again what was undone last; its name, or None where there is nothing."""
-        return self._exchange(undo=False)
-
-    def _exchange(self, *, undo: bool) -> str | None:
         with self._lock:
-            entry = self._store.next_action(undone=not undo)
-            if entry is None or (undo and entry[0] < self._store.oldest_kept()):
-                return None
-            number, value, changed = entry
-            with self._changing(self._store.touched(number)):
-                self._store.exchange(number)
-                for key, (before, after) in changed.items():
-                    self._store.set_state(key, before if undo else after)
-                self._store.set_undone(number, undo)
-            self._generation += 1
-            self._objects.load()
-            return str(value["do"])
+            return self._journal.exchange(undo=False)
 
     # Saving
 
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the session as readable JSON, from which :func:`stacksam.replay` makes the same labels.
+
+        :meth:`close` does so as well, unless the session's folder is temporary.
 
         Parameters
         ----------
@@ -533,19 +613,14 @@ class Session:
         StorageError
             If it cannot be written; an older file stays as it was.
         """
-        target = Path(path) if path is not None else self.folder / "session.json"
-        data = {
-            "format": "stacksam-session",
-            "version": FORMAT_VERSION,
-            **self._store.meta("session"),
-            "actions": self._store.actions(),
-        }
-        write_json(target, data)
+        default = self.folder / "session.json"
+        target = Path(path) if path is not None else default
+        if target == default:
+            self._journal.unsaved = False  # before reading: what is done meanwhile counts as unsaved
+        try:
+            data = {"format": "stacksam-session", "version": FORMAT_VERSION}
+            write_json(target, data | self._store.meta("session") | {"actions": self._store.actions()})
+        except BaseException:
+            self._journal.unsaved = True
+            raise
         return target
-
-
-def _collection(values: Iterable[int], name: str) -> tuple[int, ...]:
-    try:
-        return tuple(values)
-    except TypeError:
-        raise InputError(f"{name} is {values!r}; give several integers, such as [1, 2]") from None

@@ -376,7 +376,8 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
     again = {} if isinstance(source, LazyImage) else {k: v for k, v in opened.items() if k != "source"}
     return open_stack(
         source,
-        frame_axis=description["frame_axis"],
+        # A single image need not have the axis that it would have with more frames.
+        frame_axis=description["frame_axis"] if description["frame_axis"] in description["axes"] else None,
         at=description["at"],
         channels=description["channels"] or None,
         intensity=Intensity.from_json(description["intensity"]),

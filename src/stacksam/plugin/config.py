@@ -1,0 +1,132 @@
+"""The plugin's settings: napari keeps them, and shows them in its preferences.
+
+They are declared in ``napari.yaml`` (``configurations``); napari makes the form, the file
+(``napari-stacksam.yaml`` beside its own settings) and the names in the environment
+(``NAPARI_STACKSAM_DEVICE`` ...) of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stacksam.assets import MODELS
+from stacksam.errors import InputError
+
+__all__ = ["DEVICES", "Config", "change_config", "read_config"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+_PLUGIN = "napari-stacksam"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the user chose once for all sessions.
+
+    Attributes
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+        What the model computes on.
+    model : str
+        Name of one of :data:`stacksam.assets.MODELS`.
+    cache_size_mb : int
+        Bound of the cache of encoded frames, in units of 2**20 bytes.
+    memory_ceiling_mb : int
+        Memory that the program may take, in units of 2**20 bytes; 0 for no ceiling.
+
+    Raises
+    ------
+    InputError
+        If a value is none of these.
+    """
+
+    device: str = "auto"
+    model: str = "nano"
+    cache_size_mb: int = 64
+    memory_ceiling_mb: int = 0
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise InputError(f"the setting device is {self.device!r}; use one of {', '.join(DEVICES)}")
+        if self.model not in MODELS:
+            raise InputError(f"the setting model is {self.model!r}; use one of {', '.join(MODELS)}")
+        for name in ("cache_size_mb", "memory_ceiling_mb"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InputError(f"the setting {name} is {value!r}; give a whole number of megabytes, from 0")
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bound of the cache of encoded frames, in bytes."""
+        return self.cache_size_mb * 2**20
+
+    @property
+    def torch_device(self) -> str | None:
+        """What :func:`stacksam.load_model` takes: None stands for its own choice."""
+        return None if self.device == "auto" else self.device
+
+
+def read_config() -> Config:
+    """The settings as they are now.
+
+    Returns
+    -------
+    Config
+        The defaults where napari does not list stacksam among its plugins: it is switched off, or used
+        from a folder without being installed.
+
+    Raises
+    ------
+    InputError
+        If a stored value cannot be used. Values of the wrong kind never get here: napari puts the default
+        in their place, and says so in its log.
+    """
+    stored = _stored()
+    if stored is None:
+        return Config()
+    return Config(**{name: getattr(stored, name) for name in Config.__dataclass_fields__})
+
+
+def change_config(**values: Any) -> Config:
+    """Change some settings, for good.
+
+    Parameters
+    ----------
+    **values
+        Attributes of :class:`Config`.
+
+    Returns
+    -------
+    Config
+        All settings as they are now.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, a value cannot be used, or napari does not list stacksam among its
+        plugins, so that nothing would be kept. Nothing is changed then.
+    """
+    unknown = sorted(set(values) - set(Config.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Config.__dataclass_fields__)
+        raise InputError(f"there is no setting {', '.join(unknown)}; there are {known}")
+    stored = _stored()
+    if stored is None:
+        raise InputError(
+            "napari does not list stacksam among its plugins, so settings are not kept; install "
+            "napari-stacksam, and switch it on in napari's plugin manager"
+        )
+    now = {name: getattr(stored, name) for name in Config.__dataclass_fields__}
+    changed = Config(**(now | values))  # which checks them, before napari saves any
+    for name, value in values.items():
+        setattr(stored, name, value)
+    return changed
+
+
+def _stored() -> Any:
+    """Napari's own object of these settings, or None."""
+    from napari.settings import get_plugin_settings
+
+    plugin = get_plugin_settings().get(_PLUGIN)
+    return None if plugin is None else plugin.stacksam

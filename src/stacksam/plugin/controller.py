@@ -1,0 +1,573 @@
+"""What a person does, turned into what the session does; no widget, no layer.
+
+Methods are called on the main thread and return at once. What comes of them arrives there as signals.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from psygnal import Signal
+
+from stacksam.errors import InputError
+from stacksam.plugin.engine import Deliver, Engine, Stream
+from stacksam.plugin.state import EMPTY, Snapshots, State
+from stacksam.session.models import Model, load_model
+from stacksam.session.plan import Direction
+from stacksam.session.predictor import Settings
+from stacksam.session.prompts import Prompt, check_prompt
+from stacksam.session.session import Session
+from stacksam.session.stack import Stack
+from stacksam.session.update import Update
+
+__all__ = ["Controller", "Opening", "Progress", "Reach"]
+
+Reach = Literal["all", "to here", "to the next accepted frame"]
+_SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
+_SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
+_RATE_STEPS = 20  # steps over which the remaining time is estimated
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a session is to be made of.
+
+    Attributes
+    ----------
+    stack : callable
+        Gives the stack; called on the engine's thread.
+    model : str
+        Registry name or path.
+    device : str, optional
+        By default the best there is.
+    folder : callable, optional
+        Gives the folder of results for a stack and a model; without it a temporary one.
+    settings : Settings, optional
+        By default those of the session that is continued, if one is.
+    """
+
+    stack: Callable[[], Stack]
+    model: str = "nano"
+    device: str | None = None
+    folder: Callable[[Stack, Model], Path] | None = None
+    settings: Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a pass has come.
+
+    Attributes
+    ----------
+    done, total : int
+        Steps: masks of one object on one frame, or bytes of a download.
+    seconds_left : float or None
+        None while there is nothing to go by.
+    frame : int or None
+        The frame that was done last.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None = None
+    frame: int | None = None
+
+
+class Controller:
+    """The state behind the windows: one session, one current object, one thread that computes.
+
+    Parameters
+    ----------
+    deliver : callable
+        Has a function called on the main thread.
+    """
+
+    opened: ClassVar[Signal] = Signal(object)  # Session
+    closed: ClassVar[Signal] = Signal()
+    state_changed: ClassVar[Signal] = Signal(object)  # State
+    painted: ClassVar[Signal] = Signal(object)  # frozenset of frames whose labels changed
+    busy: ClassVar[Signal] = Signal(str)  # what is being done; empty for nothing
+    progress: ClassVar[Signal] = Signal(object)  # Progress of a pass, or None at its end
+    downloading: ClassVar[Signal] = Signal(object)  # Progress of a download, or None
+    failed: ClassVar[Signal] = Signal(str, object)  # what was being done, and the error
+    noted: ClassVar[Signal] = Signal(str)
+    current_changed: ClassVar[Signal] = Signal(int)
+    sign_changed: ClassVar[Signal] = Signal(bool)
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._engine = Engine(deliver)
+        self.session: Session | None = None
+        self.state: State = EMPTY
+        self.current: int = 1
+        self.positive = True
+        self.changed: dict[int, set[int]] = {}
+        self._model: Model | None = None
+        self._snapshots = Snapshots()
+        self._pending: list[Prompt] = []
+        self._in_flight: list[Prompt] = []
+        self._pending_lock = threading.Lock()
+        self._snapshot_due = 0.0
+        self._news: _News | None = None
+        self._news_lock = threading.Lock()
+        self._stop_download = threading.Event()
+        self.following = False
+
+    # Opening and closing
+
+    def open(self, opening: Opening) -> None:
+        """Make a session; one that is open is closed first."""
+        self.close_session()
+        self._stop_download.clear()
+        self.busy.emit("Preparing the stack and the model …")
+        snapshots = self._snapshots = Snapshots()
+
+        def work() -> tuple[Session, State]:
+            stack = opening.stack()
+            model = self._load(opening.model, opening.device)
+            folder = None if opening.folder is None else opening.folder(stack, model)
+            session = Session(stack, model, folder, settings=opening.settings)
+            try:
+                return session, snapshots.take(session)
+            except BaseException:
+                session.close()
+                raise
+
+        def done(made: tuple[Session, State]) -> None:
+            self.session, state = made
+            self.changed = {}
+            self.set_current(max(state.object_ids, default=0) + 1)
+            self.opened.emit(self.session)
+            self._show(state)
+            self.busy.emit("")
+            if state.objects:
+                count = len(state.objects)
+                self.noted.emit(
+                    f"Continued where it was left: {count} {'object' if count == 1 else 'objects'}"
+                )
+
+        self._engine.submit(work, done, failed=self._fail("Opening"), key="open")
+
+    def _load(self, name: str, device: str | None) -> Model:
+        wanted = (name, device)
+        if self._model is None or self._model_key != wanted:
+            self._model = None
+            self._model = load_model(name, device=device, progress=self._downloaded)
+            self._model_key: tuple[str, str | None] = wanted
+            self._deliver(lambda: self.downloading.emit(None))
+        return self._model
+
+    def _downloaded(self, done: int, total: int | None) -> None:
+        if self._stop_download.is_set():
+            raise InputError("the download was cancelled; nothing was kept of it")
+        progress = Progress(done, total or 0)
+        self._deliver(lambda: self.downloading.emit(progress))
+
+    def cancel_download(self) -> None:
+        """End a download that is under way."""
+        self._stop_download.set()
+
+    def close_session(self) -> None:
+        """Close the session; what it has found is on disk."""
+        self._engine.cancel()
+        session, self.session = self.session, None
+        if session is None:
+            return
+        with self._pending_lock:
+            self._pending.clear()
+        self._in_flight.clear()
+        self.state = EMPTY
+        self.changed = {}
+        self._engine.submit(session.close, failed=self._fail("Closing"))
+        self.closed.emit()
+
+    def shut_down(self, timeout: float = 10.0) -> bool:
+        """Close the session and end the thread; whether it ended in time."""
+        self._stop_download.set()
+        session, self.session = self.session, None
+        ended = self._engine.close(timeout)
+        if session is not None and ended:
+            session.close()
+        return ended
+
+    # Choosing
+
+    def set_current(self, object_id: int) -> None:
+        """The object that prompts are for; it need not exist yet."""
+        if object_id >= 1 and object_id != self.current:
+            self.current = object_id
+            self.current_changed.emit(object_id)
+        self.set_sign(True)
+
+    def new_object(self) -> int:
+        """Make the next free id current."""
+        free = 1 if self.session is None else self.session.next_id
+        self.set_current(free)
+        return self.current
+
+    def set_sign(self, positive: bool) -> None:
+        """Whether the next point is on the object or beside it."""
+        if positive != self.positive:
+            self.positive = positive
+            self.sign_changed.emit(positive)
+
+    # Prompts
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """All prompts in force, and those that are being answered."""
+        return (*self.state.prompts, *self._in_flight)
+
+    def add(self, *prompts: Prompt) -> None:
+        """Answer prompts; those that wait already are answered together with them."""
+        session = self._open_session()
+        checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
+        with self._pending_lock:
+            self._pending += checked
+        self._in_flight += checked
+        self.busy.emit("Looking …")
+        taken: list[Prompt] = []
+
+        def work() -> set[int]:
+            with self._pending_lock:
+                taken[:], self._pending = self._pending, []
+            if taken:
+                session.add(*taken)
+                self._touched({p.frame for p in taken})
+                for prompt in taken:
+                    self._forget_change(prompt.object_id, [prompt.frame])
+            return {p.object_id for p in taken}
+
+        def arrived() -> None:
+            for prompt in taken:
+                if prompt in self._in_flight:
+                    self._in_flight.remove(prompt)
+            self.busy.emit("Looking …" if self._in_flight else "")
+
+        def failed(error: Exception) -> None:
+            arrived()
+            self._fail("Prompt")(error)
+
+        self._submit(session, work, "Prompt", arrived, failed=failed, key="add")
+
+    def remove(self, *prompts: Prompt) -> None:
+        """Take prompts back."""
+        session = self._open_session()
+
+        def work() -> set[int]:
+            for prompt in prompts:
+                if prompt in session.prompts:
+                    session.remove(prompt)
+            self._touched(None)
+            return {p.object_id for p in prompts}
+
+        self._submit(session, work, "Removing a prompt")
+
+    def replace(self, old: Prompt, new: Prompt) -> None:
+        """Move a prompt."""
+        session = self._open_session()
+        check_prompt(new, session.stack.n_frames, session.stack.frame_shape)
+
+        def work() -> set[int]:
+            if old in session.prompts:
+                # The new one first: an object that loses its last prompt loses its results.
+                session.add(new)
+                session.remove(old)
+            self._touched(None)
+            return {old.object_id, new.object_id}
+
+        self._submit(session, work, "Moving a prompt")
+
+    def next_candidate(self, frame: int) -> None:
+        """Take the next reading of the newest prompts of the current object on a frame."""
+        session, object_id = self._open_session(), self.current
+
+        def work() -> set[int]:
+            found = session.candidates(object_id, frame)
+            now = session.update(object_id, frame)
+            places = [i for i, one in enumerate(found) if now is not None and _equal(one, now)]
+            index = (places[0] + 1 if places else 0) % len(found)
+            chosen = session.choose(object_id, frame, index)
+            self._touched({frame})
+            text = f"Reading {index + 1} of {len(found)}, predicted IoU {chosen.predicted_iou:.2f}"
+            self._deliver(lambda: self.noted.emit(text))
+            return {object_id}
+
+        self._submit(session, work, "Next reading")
+
+    # Objects and results
+
+    def remove_objects(self, object_ids: Collection[int]) -> None:
+        """Remove objects with all that is known of them."""
+
+        def work(session: Session) -> None:
+            for object_id in object_ids:
+                session.remove_object(object_id)
+
+        self._act("Removing objects", work)
+
+    def rename(self, object_id: int, name: str) -> None:
+        """Give an object a name."""
+        self._act("Renaming", lambda s: s.rename(object_id, name))
+
+    def merge(self, into: int, others: Collection[int]) -> None:
+        """Make several objects one."""
+        self._act("Merging", lambda s: s.merge(into, others))
+
+    def split(self, object_id: int, frame: int) -> None:
+        """Make each separate part of an object's mask an object."""
+        self._act("Splitting", lambda s: s.split(object_id, frame))
+
+    def accept(self, object_id: int, frames: Collection[int], locked: bool = True) -> None:
+        """Lock frames of an object, or unlock them."""
+
+        def work(session: Session) -> None:
+            present = set(session.frames_of(object_id))
+            known = sorted(present.intersection(frames))
+            if not known:
+                raise InputError(f"object {object_id} has no mask here yet; follow it first")
+            (session.lock if locked else session.unlock)(object_id, known)
+            self._forget_change(object_id, known)
+
+        self._act("Accepting" if locked else "Taking acceptance back", work)
+
+    def undo(self) -> None:
+        """Take back the last action; a pass that runs ends."""
+        self._exchange(lambda s: s.undo(), "Undone", "Nothing to undo")
+
+    def redo(self) -> None:
+        """Do again what was undone."""
+        self._exchange(lambda s: s.redo(), "Done again", "Nothing to redo")
+
+    def _exchange(self, act: Callable[[Session], str | None], past: str, nothing: str) -> None:
+        session = self._open_session()
+        self._engine.cancel()
+
+        def work() -> None:
+            name = act(session)
+            self._touched(None)
+            text = nothing if name is None else f"{past}: {name.replace('_', ' ')}"
+            self._deliver(lambda: self.noted.emit(text))
+
+        self._submit(session, work, past)
+
+    def _act(self, title: str, act: Callable[[Session], Any]) -> None:
+        session = self._open_session()
+
+        def work() -> None:
+            act(session)
+            self._touched(None)
+
+        self._submit(session, work, title)
+
+    # Following
+
+    def follow(
+        self,
+        direction: Direction = "both",
+        *,
+        objects: Collection[int] | None = None,
+        first: int | None = None,
+        last: int | None = None,
+        restart: bool = False,
+    ) -> None:
+        """Carry objects from their prompted frames to others; see :meth:`Session.propagate`."""
+        session = self._open_session()
+        ids = tuple(self.state.object_ids if objects is None else objects)
+        unknown = [i for i in ids if i not in self.state.object_ids]
+        if not ids or unknown:
+            raise InputError(
+                "there is nothing to follow yet; click an object in the picture first"
+                if not unknown
+                else f"object {unknown[0]} has no prompt yet; click it in the picture first"
+            )
+        anew = [restart]
+        stale = {i: set(s.frames[s.stale].tolist()) for i, s in self.state.scores.items() if i in ids}
+        meter = _Meter()
+
+        def begin() -> Iterator[Update]:
+            again, anew[0] = anew[0], False
+            alive = tuple(i for i in ids if i in session.object_ids)
+            if not alive:
+                return iter(())
+            span: dict[str, Any] = {"objects": alive, "first": first, "last": last, "restart": again}
+            meter.left(session.work_left(direction, **span))
+            return session.propagate(direction, **span)
+
+        def each(update: Update) -> None:
+            if update.frame in stale.get(update.object_id, ()):
+                self.changed.setdefault(update.object_id, set()).add(update.frame)
+            self._touched({update.frame}, meter.step(update.frame))
+            self._snapshot(session, ids)
+
+        def ended(complete: bool) -> None:
+            self.following = False
+            self.progress.emit(None)
+            if self.session is session:
+                self._submit(session, lambda: None, "Following")
+                self.noted.emit("Followed to the end" if complete else "Stopped; what was found is kept")
+
+        def failed(error: Exception) -> None:
+            self.following = False
+            self.progress.emit(None)
+            self._fail("Following")(error)
+
+        self.following = True
+        self.progress.emit(Progress(0, 0))
+        self._engine.start(Stream(begin, each, ended, failed))
+
+    def cancel(self) -> None:
+        """End the pass after the frame in progress."""
+        self._engine.cancel()
+
+    # Other work for the thread
+
+    def ask(
+        self,
+        work: Callable[[Session], Any],
+        done: Callable[[Any], None],
+        title: str,
+        *,
+        key: str | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Have something worked out from the session that changes nothing in it."""
+        session = self._open_session()
+
+        def shown(result: Any) -> None:
+            if self.session is session:
+                done(result)
+
+        self._engine.submit(lambda: work(session), shown, failed=failed or self._fail(title), key=key)
+
+    def run(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        title: str,
+        *,
+        key: str | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Have something worked out that needs no session."""
+        self._engine.submit(work, done, failed=failed or self._fail(title), key=key)
+
+    # Inside
+
+    def _open_session(self) -> Session:
+        if self.session is None:
+            raise InputError("no image is being worked on; choose one and press Start")
+        return self.session
+
+    def _submit(
+        self,
+        session: Session,
+        work: Callable[[], Collection[int] | None],
+        title: str,
+        done: Callable[[], None] | None = None,
+        *,
+        failed: Callable[[Exception], None] | None = None,
+        key: str | None = None,
+    ) -> None:
+        """Do `work`, which gives the objects that it touched (None for any), and show how things stand."""
+        snapshots = self._snapshots
+
+        def both() -> State:
+            return snapshots.take(session, work())
+
+        def shown(state: State) -> None:
+            if self.session is session:
+                if done is not None:
+                    done()
+                self._show(state)
+
+        self._engine.submit(both, shown, failed=failed or self._fail(title), key=key)
+
+    def _show(self, state: State) -> None:
+        self.state = state
+        self.state_changed.emit(state)
+
+    def _touched(self, frames: Collection[int] | None, progress: Progress | None = None) -> None:
+        """Say which frames have new labels, None for any; what is not told yet is told in one go."""
+        with self._news_lock:
+            waiting, self._news = self._news, _News.of(frames, progress).after(self._news)
+        if waiting is None:
+            self._deliver(self._tell)
+
+    def _tell(self) -> None:
+        with self._news_lock:
+            news, self._news = self._news, None
+        if news is not None:
+            self.painted.emit(news.frames)
+            if news.progress is not None and self.following:
+                self.progress.emit(news.progress)
+
+    def _snapshot(self, session: Session, touched: Collection[int]) -> None:
+        """Show how things stand while a pass runs, now and then."""
+        now = time.perf_counter()
+        if now < self._snapshot_due:
+            return
+        state = self._snapshots.take(session, touched)
+        cost = time.perf_counter() - now
+        self._snapshot_due = now + max(_SNAPSHOT_SECONDS, _SNAPSHOT_SHARE * cost)
+        self._deliver(lambda: self._show(state) if self.session is session else None)
+
+    def _forget_change(self, object_id: int, frames: Collection[int]) -> None:
+        self.changed.get(object_id, set()).difference_update(frames)
+
+    def _fail(self, title: str) -> Callable[[Exception], None]:
+        def failed(error: Exception) -> None:
+            self.busy.emit("")
+            self.downloading.emit(None)
+            self.failed.emit(title, error)
+            self.state_changed.emit(self.state)  # a prompt that was refused must not stay in its layer
+
+        return failed
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What the main thread was not told yet."""
+
+    frames: frozenset[int] | None
+    progress: Progress | None
+
+    @classmethod
+    def of(cls, frames: Collection[int] | None, progress: Progress | None) -> _News:
+        return cls(None if frames is None else frozenset(frames), progress)
+
+    def after(self, earlier: _News | None) -> _News:
+        if earlier is None:
+            return self
+        both = None if self.frames is None or earlier.frames is None else self.frames | earlier.frames
+        return _News(both, self.progress or earlier.progress)
+
+
+class _Meter:
+    """Counts steps and guesses the time that is left from the pace of the latest ones."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._total = 0
+        self._times: list[float] = []
+
+    def left(self, count: int) -> None:
+        self._total = self._done + count
+        self._times = [time.perf_counter()]
+
+    def step(self, frame: int) -> Progress:
+        self._done += 1
+        self._times = [*self._times[-_RATE_STEPS:], time.perf_counter()]
+        pace = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
+        left = max(0, self._total - self._done)
+        return Progress(self._done, self._total, pace * left if self._done >= 3 else None, frame)
+
+
+def _equal(one: Update, other: Update) -> bool:
+    return one.bbox == other.bbox and np.array_equal(one.mask, other.mask)

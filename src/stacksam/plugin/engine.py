@@ -1,0 +1,200 @@
+"""One thread that does what it is asked, in order; a long pass steps aside for whatever is quick.
+
+The main thread never waits for the session: it hands over jobs and goes on. Answers come back through
+`deliver`, which the windows make a queued signal of, and tests a list.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Deliver", "Engine", "Stream"]
+
+Deliver = Callable[[Callable[[], None]], None]
+"""Has a function called on the main thread, in order."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[], Any]
+    done: Callable[[Any], None] | None
+    failed: Callable[[Exception], None]
+    key: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A pass that gives one thing after another, and may be begun anew where it was left.
+
+    Attributes
+    ----------
+    begin : callable
+        Gives an iterator over what is left to do. It is closed when something quick comes between, and called
+        again afterwards.
+    each : callable
+        Called on the engine's thread with each thing.
+    ended : callable
+        Called on the main thread with True if nothing was left to do, False if the pass was cancelled.
+    failed : callable
+        Called on the main thread with the error that ended it.
+    """
+
+    begin: Callable[[], Iterator[Any]]
+    each: Callable[[Any], None]
+    ended: Callable[[bool], None]
+    failed: Callable[[Exception], None]
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """End the pass after the step in progress."""
+        self.cancelled.set()
+
+
+class Engine:
+    """Runs jobs one at a time on a thread of its own.
+
+    Parameters
+    ----------
+    deliver : callable
+        Has a function called on the main thread.
+    name : str
+        Of the thread.
+    """
+
+    def __init__(self, deliver: Deliver, name: str = "stacksam") -> None:
+        self._deliver = deliver
+        self._jobs: deque[_Job] = deque()
+        self._stream: Stream | None = None
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits to be done before a pass may go on."""
+        return bool(self._jobs)
+
+    def submit(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], None] | None = None,
+        *,
+        failed: Callable[[Exception], None],
+        key: str | None = None,
+    ) -> None:
+        """Do `work` on the engine's thread, then `done` with its result on the main thread.
+
+        Parameters
+        ----------
+        work : callable
+        done : callable, optional
+        failed : callable
+            Called on the main thread with the error, where `work` raised one.
+        key : str, optional
+            A job of the same key that has not begun is dropped: this one overtakes it.
+        """
+        with self._wake:
+            if self._closing:
+                return
+            if key is not None:
+                self._jobs = deque(job for job in self._jobs if job.key != key)
+            self._jobs.append(_Job(work, done, failed, key))
+            self._wake.notify()
+
+    def start(self, stream: Stream) -> None:
+        """Work on a pass whenever no job waits; one that runs already is cancelled."""
+        with self._wake:
+            if self._closing:
+                return
+            if self._stream is not None:
+                self._end(self._stream, False)
+            self._stream = stream
+            self._wake.notify()
+
+    def cancel(self) -> None:
+        """Cancel the pass, if there is one."""
+        with self._wake:
+            if self._stream is not None:
+                self._stream.cancel()
+                self._wake.notify()
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Drop what waits, end the step in progress and the thread; whether it ended in time."""
+        with self._wake:
+            self._closing = True
+            self._jobs.clear()
+            if self._stream is not None:
+                self._stream.cancel()
+            self._wake.notify()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # On the engine's thread
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._jobs or self._stream or self._closing):
+                    self._wake.wait()
+                job = self._jobs.popleft() if self._jobs else None
+                stream = self._stream
+            if job is not None:
+                self._do(job)
+            elif stream is not None:
+                self._follow(stream)
+            elif self._closing:
+                return
+
+    def _do(self, job: _Job) -> None:
+        try:
+            result = job.work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user is told and the thread lives on
+            self._call(job.failed, error)
+        else:
+            if job.done is not None:
+                self._call(job.done, result)
+
+    def _follow(self, stream: Stream) -> None:
+        """Work on the pass until it ends or a job comes."""
+        try:
+            steps = stream.begin()
+            try:
+                for step in steps:
+                    stream.each(step)
+                    if stream.cancelled.is_set() or self._jobs:
+                        break
+                else:
+                    self._finish(stream, not stream.cancelled.is_set())
+            finally:
+                close = getattr(steps, "close", None)
+                if close is not None:
+                    close()
+            if stream.cancelled.is_set():
+                self._finish(stream, False)
+        except Exception as error:  # noqa: BLE001 - as above
+            with self._wake:
+                ours = self._stream is stream
+                if ours:
+                    self._stream = None
+            if ours:
+                self._call(stream.failed, error)
+
+    def _finish(self, stream: Stream, complete: bool) -> None:
+        with self._wake:
+            if self._stream is not stream:
+                return
+            self._stream = None
+        self._call(stream.ended, complete)
+
+    def _end(self, stream: Stream, complete: bool) -> None:
+        stream.cancel()
+        self._call(stream.ended, complete)
+
+    def _call(self, function: Callable[[Any], None], value: object) -> None:
+        if not self._closing:
+            self._deliver(lambda: function(value))

@@ -1,0 +1,414 @@
+"""The layers of one session: prompts a person makes, and what came of them.
+
+Layers are views. What holds is in the session; a change that a person makes in a layer is read as a change
+of prompts, sent off, and the layers are made to show what the session then says. So prompts made elsewhere
+(undo, a script, a session that was opened again) appear by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Labels, Layer, Points, Shapes
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication
+from skimage.draw import polygon2mask
+
+from stacksam.plugin.colors import color_of, label_colormap
+from stacksam.plugin.coords import Placement
+from stacksam.plugin.labels_view import LabelsView
+from stacksam.plugin.paint import PaintBuffer
+from stacksam.session.prompts import Box, Mask, Point, Prompt
+
+__all__ = ["PromptSink", "SessionLayers"]
+
+_REFRESH_MS = 40  # at most 25 times a second
+_REFRESH_3D_MS = 1500  # the whole volume is read each time
+_SETTLE_MS = 30  # after the last event of a drag
+_LEAST_AREA = 2.0  # of a drawn outline, in pixels; less is a slip of the hand
+_SYMBOLS = {True: "disc", False: "x"}
+
+
+class PromptSink(Protocol):
+    """Where prompts go that a person makes in the layers."""
+
+    @property
+    def current(self) -> int:
+        """The object that new prompts are for."""
+
+    @property
+    def positive(self) -> bool:
+        """What the next point says."""
+
+    def add(self, *prompts: Prompt) -> None:
+        """Take new prompts."""
+
+    def remove(self, *prompts: Prompt) -> None:
+        """Take prompts back."""
+
+    def replace(self, old: Prompt, new: Prompt) -> None:
+        """Move a prompt."""
+
+
+class SessionLayers:
+    """Points, boxes, paint and masks of one session in a viewer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    placement : Placement
+        Where frames lie in the viewer.
+    labels : LabelsView
+        Results.
+    name : str
+        Of the image, which the layers' names begin with.
+    sink : PromptSink
+    failed : callable
+        Told what went wrong in reading a layer.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        placement: Placement,
+        labels: LabelsView,
+        name: str,
+        sink: PromptSink,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.viewer, self.placement, self.view, self.sink, self._failed = (
+            viewer,
+            placement,
+            labels,
+            sink,
+            failed,
+        )
+        kwargs = placement.layer_kwargs()
+        ndim = labels.ndim
+        self.result: Labels = viewer.add_labels(
+            labels, name=f"{name} masks", opacity=0.55, colormap=label_colormap(), multiscale=False, **kwargs
+        )
+        self.result.editable = False
+        self.buffer = PaintBuffer(placement.layout)
+        self.paint: Labels = viewer.add_labels(
+            self.buffer, name=f"{name} brush", opacity=0.7, visible=False, multiscale=False, **kwargs
+        )
+        self.paint.brush_size = max(2, min(placement.layout.frame_shape) // 40)
+        self.boxes: Shapes = viewer.add_shapes(
+            None,
+            ndim=ndim,
+            name=f"{name} boxes",
+            edge_width=2,
+            face_color="transparent",
+            features={"object_id": np.zeros(0, int)},
+            **kwargs,
+        )
+        self.points: Points = viewer.add_points(
+            np.zeros((0, ndim)),
+            ndim=ndim,
+            name=f"{name} points",
+            size=max(4, round(min(placement.layout.frame_shape) / 45)),
+            border_color="white",
+            features={"object_id": np.zeros(0, int), "positive": np.zeros(0, bool)},
+            **kwargs,
+        )
+        self.tool: str | None = None
+        self._shown: Counter[Prompt] = Counter()
+        self._own = False  # whether the change of a layer is ours
+        self._settle = _timer(_SETTLE_MS, self._read_prompts)
+        self._repaint = _timer(_REFRESH_MS, self._refresh)
+        self._connected = [
+            (self.points.events.data, self._changed),
+            (self.boxes.events.data, self._changed),
+            (self.paint.events.paint, self._painted),
+        ]
+        for emitter, callback in self._connected:
+            emitter.connect(callback)
+
+    @property
+    def all(self) -> tuple[Layer, ...]:
+        """Layers that are ours, bottom first."""
+        return self.result, self.paint, self.boxes, self.points
+
+    def present(self) -> bool:
+        """Whether all of them are still in the viewer."""
+        return all(layer in self.viewer.layers for layer in self.all)
+
+    def close(self, *, remove: bool = True) -> None:
+        """Let go of the viewer; the layers go too."""
+        for emitter, callback in self._connected:
+            emitter.disconnect(callback)
+        self._connected = []
+        self._settle.stop()
+        self._repaint.stop()
+        if remove:
+            for layer in self.all:
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+
+    # Showing
+
+    @property
+    def frame(self) -> int | None:
+        """The frame that the viewer shows, if it shows one of the stack's."""
+        dims = self.viewer.dims
+        if dims.ndim < self.placement.layer.ndim:  # the image is gone
+            return None
+        return self.placement.frame_of(dims.point, dims.units)
+
+    def go_to(self, frame: int) -> None:
+        """Show a frame."""
+        dims = self.viewer.dims
+        steps = self.placement.steps_of(frame, dims.ndim, dims.units)
+        if steps:
+            dims.set_point(list(steps), list(steps.values()))
+
+    def show_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Show the prompts that hold."""
+        wanted: Counter[Prompt] = Counter(p for p in prompts if not isinstance(p, Mask))
+        if self._settle.isActive():
+            return  # a change is being read; what comes of it is shown then
+        points = [p for p in prompts if isinstance(p, Point)]
+        boxes = [p for p in prompts if isinstance(p, Box)]
+        with self._ours():
+            if Counter(self._points_now()) != Counter(points):
+                self._show_points(points)
+            if Counter(self._boxes_now()) != Counter(boxes):
+                self._show_boxes(boxes)
+        self._shown = wanted
+
+    def _show_points(self, points: list[Point]) -> None:
+        self.points.selected_data = set()
+        data = np.array([self.placement.to_data(p.frame, *p.yx) for p in points]).reshape(
+            -1, self.points.ndim
+        )
+        self.points.data = data
+        self.points.features = {
+            "object_id": np.array([p.object_id for p in points], int),
+            "positive": np.array([p.positive for p in points], bool),
+        }
+        if points:
+            self.points.face_color = np.array([color_of(p.object_id) for p in points])
+            self.points.symbol = [_SYMBOLS[p.positive] for p in points]
+        self.set_next(self.sink.current, self.sink.positive)
+
+    def _show_boxes(self, boxes: list[Box]) -> None:
+        self.boxes.selected_data = set()
+        self.boxes.data = []
+        if boxes:
+            corners = [self._corners(box) for box in boxes]
+            self.boxes.add(
+                corners,
+                shape_type="rectangle",
+                edge_color=np.array([color_of(b.object_id) for b in boxes]),
+                face_color="transparent",
+            )
+            self.boxes.features = {"object_id": np.array([b.object_id for b in boxes], int)}
+        self.set_next(self.sink.current, self.sink.positive)
+
+    def _corners(self, box: Box) -> NDArray[np.float64]:
+        y0, x0, y1, x1 = box.yxyx
+        return np.array(
+            [self.placement.to_data(box.frame, y, x) for y, x in ((y0, x0), (y0, x1), (y1, x1), (y1, x0))]
+        )
+
+    def set_next(self, object_id: int, positive: bool) -> None:
+        """Make new prompts look like what they will be."""
+        color = color_of(object_id)
+        with self._ours():
+            for layer in (self.points, self.boxes):
+                layer.selected_data = set()
+            self.points.feature_defaults = {"object_id": object_id, "positive": positive}
+            self.points.current_face_color = np.array(color)
+            self.points.current_symbol = _SYMBOLS[positive]
+            self.boxes.feature_defaults = {"object_id": object_id}
+            self.boxes.current_edge_color = np.array(color)
+            self.paint.colormap = DirectLabelColormap(
+                color_dict={
+                    None: np.zeros(4, np.float32),
+                    0: np.zeros(4, np.float32),
+                    1: np.array(color, np.float32),
+                }
+            )
+            self.paint.selected_label = 1
+
+    def hide(self, hidden: Collection[int], object_ids: Collection[int]) -> None:
+        """Leave out the masks of some of the objects."""
+        nothing = np.zeros(4, np.float32)
+        if hidden:
+            colors: dict[int | None, NDArray[np.float32]] = {None: nothing, 0: nothing}
+            for i in object_ids:
+                colors[i] = nothing if i in hidden else np.array(color_of(i), np.float32)
+            self.result.colormap = DirectLabelColormap(color_dict=colors)
+        else:
+            self.result.colormap = label_colormap()
+
+    def labels_changed(self, frames: frozenset[int] | None) -> None:
+        """Show new labels soon, if they are on the frame that is shown."""
+        if frames is None:
+            self.view.forget()
+        else:
+            for frame in frames:
+                self.view.forget(frame)
+        flat = self.viewer.dims.ndisplay == 2
+        if (not flat or frames is None or self.frame in frames) and not self._repaint.isActive():
+            self._repaint.start(_REFRESH_MS if flat else _REFRESH_3D_MS)
+
+    def _refresh(self) -> None:
+        if self.result in self.viewer.layers:
+            self.result.refresh(extent=False, thumbnail=False)
+
+    # Tools
+
+    def use(self, tool: str | None) -> None:
+        """Take a tool in hand: "point", "box", "lasso" or "paint"; None to only look."""
+        self.tool = tool
+        self.paint.visible = tool == "paint"
+        layer, mode = {
+            "point": (self.points, "add"),
+            "box": (self.boxes, "add_rectangle"),
+            "lasso": (self.boxes, "add_polygon_lasso"),
+            "paint": (self.paint, "paint"),
+        }.get(tool or "", (self.points, "pan_zoom"))
+        for other in (self.points, self.boxes, self.paint):
+            if other is not layer:
+                other.mode = "pan_zoom"
+        if layer in self.viewer.layers:
+            self.viewer.layers.selection.active = layer
+        layer.mode = mode
+
+    def put_paint(self, frame: int, mask: NDArray[np.bool_]) -> None:
+        """Put a mask (H, W) on a frame under the brush."""
+        self.buffer.put(frame, mask)
+        self.paint.refresh(extent=False, thumbnail=False)
+
+    # Reading
+
+    def _changed(self, _event: Any = None) -> None:
+        if not self._own:
+            self._settle.start()
+
+    def _painted(self, _event: Any = None) -> None:
+        frame = self.frame
+        if frame is None or self._own:
+            return
+        mask = self.buffer.mask
+        if mask.any():
+            self._send(lambda: self.sink.add(Mask(frame, self.sink.current, mask)))
+
+    def _read_prompts(self) -> None:
+        """Send what differs between the layers and what they were made to show."""
+        if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
+            self._settle.start()  # a drag is not over
+            return
+        outlines = self._take_outlines()
+        now: Counter[Prompt] = Counter([*self._points_now(), *self._boxes_now()])
+        added, removed = list((now - self._shown).elements()), list((self._shown - now).elements())
+        self._shown = now
+        moved = _paired(removed, added)
+        for old, new in moved:
+            removed.remove(old)
+            added.remove(new)
+            self._send(lambda old=old, new=new: self.sink.replace(old, new))  # type: ignore[misc]
+        if removed:
+            self._send(lambda: self.sink.remove(*removed))
+        if added or outlines:
+            self._send(lambda: self.sink.add(*added, *outlines))
+
+    def _send(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - shown to the user, who made the prompt
+            self._shown = Counter()
+            self._failed(error)
+
+    def _points_now(self) -> list[Point]:
+        features = self.points.features
+        found = []
+        for row, object_id, positive in zip(
+            self.points.data, features["object_id"], features["positive"], strict=True
+        ):
+            place = self.placement.from_data(row)
+            if place is not None:
+                found.append(
+                    Point(place[0], int(object_id), (float(place[1]), float(place[2])), bool(positive))
+                )
+        return found
+
+    def _boxes_now(self) -> list[Box]:
+        found = []
+        for corners, kind, object_id in zip(
+            self.boxes.data, self.boxes.shape_type, self.boxes.features["object_id"], strict=True
+        ):
+            places = [self.placement.from_data(corner) for corner in corners]
+            if kind != "rectangle" or any(p is None for p in places):
+                continue
+            yx = np.array([p[1:] for p in places if p is not None])
+            (y0, x0), (y1, x1) = yx.min(axis=0), yx.max(axis=0)
+            if (y1 - y0) * (x1 - x0) >= _LEAST_AREA and places[0] is not None:
+                found.append(Box(places[0][0], int(object_id), (float(y0), float(x0), float(y1), float(x1))))
+        return found
+
+    def _take_outlines(self) -> list[Mask]:
+        """Masks of outlines that were drawn; the outlines go, since a mask shows itself."""
+        drawn, done = [], []
+        shape = self.placement.layout.frame_shape
+        for i, (vertices, kind) in enumerate(zip(self.boxes.data, self.boxes.shape_type, strict=True)):
+            if kind == "rectangle":
+                continue
+            places = [p for p in (self.placement.from_data(v) for v in vertices) if p is not None]
+            if len(places) < 3:
+                continue
+            mask = polygon2mask(shape, np.array([p[1:] for p in places]))  # type: ignore[no-untyped-call]
+            if mask.sum() >= _LEAST_AREA:
+                done.append(i)
+                object_id = int(self.boxes.features["object_id"].iloc[i])
+                drawn.append(Mask(places[0][0], object_id, mask))
+        if done:
+            mode = self.boxes.mode
+            with self._ours():
+                self.boxes.selected_data = set(done)
+                self.boxes.remove_selected()
+                self.boxes.mode = mode
+        return drawn
+
+    @contextmanager
+    def _ours(self) -> Any:
+        before, self._own = self._own, True
+        try:
+            yield
+        finally:
+            self._own = before
+
+
+def _paired(removed: list[Prompt], added: list[Prompt]) -> list[tuple[Prompt, Prompt]]:
+    """Prompts that went and came for the same object and frame: they were moved."""
+    pairs, free = [], list(added)
+    for old in removed:
+        new = next(
+            (
+                p
+                for p in free
+                if type(p) is type(old) and (p.object_id, p.frame) == (old.object_id, old.frame)
+            ),
+            None,
+        )
+        if new is not None:
+            free.remove(new)
+            pairs.append((old, new))
+    return pairs
+
+
+def _timer(milliseconds: int, call: Callable[[], None]) -> QTimer:
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(call)
+    return timer

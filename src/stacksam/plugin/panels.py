@@ -1,0 +1,363 @@
+"""The smaller parts of the dock: a model, a prompt, following. They know no session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QColor, QPixmap
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from stacksam import assets
+from stacksam.plugin.colors import color_of
+from stacksam.plugin.controller import Progress, Reach
+from stacksam.plugin.keys import hint
+from stacksam.session.plan import Direction
+
+__all__ = ["FollowPanel", "ModelPanel", "PromptPanel", "duration"]
+
+_TOOLS = (
+    ("point", "Point", "tool_point", "Click an object; one click is often enough"),
+    ("box", "Box", "tool_box", "Drag a rectangle around an object"),
+    ("lasso", "Lasso", "tool_lasso", "Draw around an object: the outline is taken as it is"),
+    ("paint", "Brush", "tool_paint", "Paint or erase the mask of the current object by hand"),
+)
+_DIRECTIONS: tuple[tuple[Direction, str, str], ...] = (
+    ("backward", "◀ Backward", "From its prompts to earlier frames"),
+    ("both", "◀ Both ▶", "From its prompts to the first and the last frame"),
+    ("forward", "Forward ▶", "From its prompts to later frames"),
+)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that are as exact as a guess can be."""
+    if seconds < 1:
+        return "under a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class ModelPanel(QWidget):
+    """Which model, on which device, and what to expect of it."""
+
+    changed = Signal()
+    cancel_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.model = QComboBox()
+        self.model.setToolTip("nano comes with stacksam and is quick; SAM 2.1 models are larger and slower")
+        self.device = QComboBox()
+        self.device.addItem("best there is", None)
+        for name in _devices():
+            self.device.addItem(name, name)
+        self.about = QLabel()
+        self.about.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.cancel = QPushButton("Cancel")
+        self.cancel.clicked.connect(self.cancel_requested)
+        self._download = QWidget()
+        row = QHBoxLayout(self._download)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel)
+        self._download.hide()
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Model", self.model)
+        form.addRow("Device", self.device)
+        form.addRow(self.about)
+        form.addRow(self._download)
+        self.refresh()
+        self.model.currentIndexChanged.connect(self._describe)
+        self.model.currentIndexChanged.connect(self.changed)
+        self.device.currentIndexChanged.connect(self.changed)
+        self._describe()
+
+    def refresh(self) -> None:
+        """Look again at which models are here."""
+        chosen = self.name()
+        blocked = self.model.blockSignals(True)
+        self.model.clear()
+        for row in assets.status_table():
+            here = row.status is assets.Status.EMBEDDED or row.status is assets.Status.VERIFIED
+            size = f"{row.model.size / 1e6:.0f} MB" if row.model.size else "size unknown"
+            self.model.addItem(
+                f"{row.model.name}  ({'here' if here else 'download ' + size})", row.model.name
+            )
+        self.choose(chosen or "nano")
+        self.model.blockSignals(blocked)
+
+    def name(self) -> str:
+        """Registry name, or path, of the chosen model."""
+        return str(self.model.currentData() or "")
+
+    def choose(self, name: str) -> None:
+        """Choose a model; one that is not in the list is a path."""
+        place = self.model.findData(name)
+        if place < 0:
+            self.model.addItem(name, name)
+            place = self.model.count() - 1
+        self.model.setCurrentIndex(place)
+
+    def device_name(self) -> str | None:
+        """The chosen device, or None for the best."""
+        value = self.device.currentData()
+        return None if value is None else str(value)
+
+    def _describe(self) -> None:
+        name = self.name()
+        if name == "nano":
+            self.about.setText("Small, works offline. Looks at each object through a window of its own.")
+        elif name in assets.MODELS:
+            model = assets.model_file(name)
+            size = f"{model.size / 1e6:.0f} MB " if model.size else ""
+            self.about.setText(f"Official SAM 2 model; {size}fetched once, when you press Start.")
+        else:
+            self.about.setText(f"Checkpoint {name}")
+
+    def set_pace(self, text: str) -> None:
+        """Say what this machine makes of the model."""
+        self._describe()
+        self.about.setText(f"{self.about.text()} {text}")
+
+    def set_download(self, progress: Progress | None) -> None:
+        """Show how far a download has come; None for none."""
+        self._download.setVisible(progress is not None)
+        if progress is not None:
+            # Qt counts in 32 bits; the largest model has more bytes than that allows.
+            self.bar.setRange(0, progress.total // 1024)
+            self.bar.setValue(progress.done // 1024)
+            self.bar.setFormat(f"{progress.done / 1e6:.0f} of {progress.total / 1e6:.0f} MB")
+
+
+def _devices() -> list[str]:
+    import torch
+
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return found
+
+
+class PromptPanel(QWidget):
+    """Which tool, for which object."""
+
+    tool_requested = Signal(str)
+    sign_toggled = Signal()
+    new_requested = Signal()
+    next_candidate_requested = Signal()
+    from_labels_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.current = QLabel()
+        self.new = QPushButton("New object")
+        self.new.setToolTip("The next prompt starts another object" + hint("new_object"))
+        self.new.clicked.connect(self.new_requested)
+        self.tools: dict[str, QPushButton] = {}
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        self._group = QButtonGroup(self)
+        for name, text, action, tip in _TOOLS:
+            button = _tool(text, tip + hint(action), checkable=True)
+            button.clicked.connect(_sender(self.tool_requested, name))
+            self._group.addButton(button)
+            self.tools[name] = button
+            row.addWidget(button)
+        self.sign = _tool("", "What the next point says" + hint("toggle_sign"))
+        self.sign.clicked.connect(self.sign_toggled)
+        self.another = _tool(
+            "Another reading",
+            "A click can mean the nucleus, the cell or the cluster: show the next one"
+            + hint("next_candidate"),
+        )
+        self.another.clicked.connect(self.next_candidate_requested)
+        self.from_labels = _tool(
+            "Take from a labels layer …",
+            "Every label on this frame of a Labels layer (Cellpose, StarDist, by hand) becomes an object",
+        )
+        self.from_labels.clicked.connect(self.from_labels_requested)
+        self.busy = QLabel()
+        self.busy.setWordWrap(True)
+        top = QHBoxLayout()
+        top.addWidget(self.current, 1)
+        top.addWidget(self.new)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(top)
+        layout.addLayout(row)
+        second = QHBoxLayout()
+        second.setSpacing(4)
+        second.addWidget(self.sign)
+        second.addWidget(self.another)
+        layout.addLayout(second)
+        layout.addWidget(self.from_labels)
+        layout.addWidget(self.busy)
+        self.set_sign(True)
+        self.set_current(1, "", False)
+        self.set_busy("")
+
+    def set_tool(self, name: str | None) -> None:
+        """Show which tool is in use; None for none."""
+        self._group.setExclusive(False)
+        for own, button in self.tools.items():
+            button.setChecked(own == name)
+        self._group.setExclusive(name is not None)
+
+    def set_sign(self, positive: bool) -> None:
+        """Show what the next point says."""
+        self.sign.setText("+ on the object" if positive else "− not the object")
+
+    def set_current(self, object_id: int, name: str, known: bool) -> None:
+        """Show which object the next prompt is for."""
+        red, green, blue, _ = (round(255 * v) for v in color_of(object_id))
+        title = f"object {object_id}" + (f" · {name}" if name else "") + ("" if known else " (new)")
+        self.current.setText(
+            f"<span style='background:rgb({red},{green},{blue})'>&nbsp;&nbsp;&nbsp;</span>&nbsp; "
+            f"For <b>{title}</b>"
+        )
+
+    def set_busy(self, text: str) -> None:
+        """Say what is being worked out; empty for nothing."""
+        self.busy.setText(text or "Ready")
+        self.busy.setEnabled(bool(text))
+
+
+class FollowPanel(QWidget):
+    """Which objects, where to, and how far it has come."""
+
+    follow_requested = Signal()
+    cancel_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.which = QComboBox()
+        for text, value in (
+            ("all objects", "all"),
+            ("this object", "current"),
+            ("selected objects", "selected"),
+        ):
+            self.which.addItem(text, value)
+        self.reach = QComboBox()
+        for reach, text in (
+            ("all", "through the whole stack"),
+            ("to here", "to the frame shown"),
+            ("to the next accepted frame", "to the next accepted frame"),
+        ):
+            self.reach.addItem(text, reach)
+        self.direction: Direction = "both"
+        self._buttons: dict[str, QPushButton] = {}
+        group = QButtonGroup(self)
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        for name, text, tip in _DIRECTIONS:
+            button = _tool(text, tip, checkable=True)
+            button.clicked.connect(_caller(self.set_direction, name))
+            group.addButton(button)
+            self._buttons[name] = button
+            row.addWidget(button)
+        self.go = QPushButton("Follow")
+        self.go.setToolTip("Carry the objects to the frames that have no valid mask yet" + hint("follow"))
+        self.go.clicked.connect(self.follow_requested)
+        self.stop = QPushButton("Stop")
+        self.stop.setToolTip("End after the frame in progress; everything found is kept" + hint("cancel"))
+        self.stop.clicked.connect(self.cancel_requested)
+        self.bar = QProgressBar()
+        self.bar.setFormat("%v of %m masks")
+        self.left = QLabel()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(QLabel("Follow"), 0, 0)
+        grid.addWidget(self.which, 0, 1)
+        grid.addLayout(row, 1, 0, 1, 2)
+        grid.addWidget(self.reach, 2, 0, 1, 2)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.go, 2)
+        buttons.addWidget(self.stop, 1)
+        grid.addLayout(buttons, 3, 0, 1, 2)
+        grid.addWidget(self.bar, 4, 0, 1, 2)
+        grid.addWidget(self.left, 5, 0, 1, 2)
+        grid.setColumnStretch(1, 1)
+        self.set_direction("both")
+        self.set_progress(None)
+
+    def set_direction(self, name: Direction) -> None:
+        """Choose a direction."""
+        self.direction = name
+        self._buttons[name].setChecked(True)
+
+    def reach_name(self) -> Reach:
+        """How far to follow."""
+        value: Reach = self.reach.currentData()
+        return value
+
+    def set_progress(self, progress: Progress | None) -> None:
+        """Show how far a pass has come; None where none runs."""
+        running = progress is not None
+        self.go.setEnabled(not running)
+        self.stop.setEnabled(running)
+        self.bar.setVisible(running)
+        self.left.setVisible(running)
+        if progress is not None:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+            parts = [] if progress.frame is None else [f"frame {progress.frame}"]
+            if progress.seconds_left is not None:
+                parts.append(f"about {duration(progress.seconds_left)} left")
+            self.left.setText(" · ".join(parts) or "starting …")
+
+
+def swatch(object_id: int, side: int = 12) -> QPixmap:
+    """A square in an object's colour."""
+    pixmap = QPixmap(side, side)
+    pixmap.fill(QColor.fromRgbF(*color_of(object_id)))
+    return pixmap
+
+
+def _tool(text: str, tip: str, *, checkable: bool = False) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.setCheckable(checkable)
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    button.setMinimumWidth(40)
+    return button
+
+
+def _sender(signal: Signal, value: str) -> Callable[[], None]:
+    return lambda *_: signal.emit(value)
+
+
+def _caller(function: Callable[[Any], None], value: object) -> Callable[[], None]:
+    return lambda *_: function(value)
+
+
+def fill(combo: QComboBox, items: Sequence[tuple[str, object]]) -> None:
+    """Replace the items of a combo box and keep what was chosen, without a signal."""
+    chosen = combo.currentData()
+    blocked = combo.blockSignals(True)
+    combo.clear()
+    for text, value in items:
+        combo.addItem(text, value)
+    place = next((i for i, (_, value) in enumerate(items) if value == chosen), -1)
+    if place >= 0:
+        combo.setCurrentIndex(place)
+    combo.blockSignals(blocked)

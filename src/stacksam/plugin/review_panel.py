@@ -1,0 +1,144 @@
+"""The review part of the dock: strips over frames, thumbnails, and what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from stacksam.plugin.colors import color_of
+from stacksam.plugin.keys import hint
+from stacksam.plugin.review import Gallery, ReviewStrip, StripRow, Thumb
+from stacksam.plugin.state import State
+
+__all__ = ["ReviewPanel"]
+
+_ALL_AT_MOST = 400  # rows; more are not looked at by a person
+
+
+class ReviewPanel(QWidget):
+    """What was found, frame by frame, and buttons to accept or mend it."""
+
+    frame_clicked = Signal(int, int)
+    accept_requested = Signal(int, int)  # first and last frame of the current object
+    reject_requested = Signal(int, int)
+    worst_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.strip = ReviewStrip()
+        self.gallery = Gallery()
+        self.everyone = QCheckBox("show all objects")
+        self.everyone.setChecked(True)
+        self.worst = QPushButton("Next unsure frame")
+        self.worst.setToolTip("Go to the frame that most needs a look" + hint("next_worst"))
+        self.accept = QPushButton("Accept")
+        self.accept.setToolTip(
+            "Lock the selected frames, or this one: they stay as they are, whatever is corrected elsewhere"
+            + hint("accept")
+        )
+        self.reject = QPushButton("Take back")
+        self.reject.setToolTip("Unlock the selected frames, or this one")
+        self.selected = QLabel()
+        row = QHBoxLayout()
+        for button in (self.worst, self.accept, self.reject):
+            row.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.everyone)
+        layout.addWidget(self.strip)
+        layout.addLayout(row)
+        layout.addWidget(self.selected)
+        layout.addWidget(self.gallery)
+        self._state: State | None = None
+        self._changed: Mapping[int, set[int]] = {}
+        self._current = 0
+        self._frame = 0
+        self._range: tuple[int, int] | None = None
+        self.strip.frame_clicked.connect(self.frame_clicked)
+        self.strip.range_selected.connect(self._select)
+        self.gallery.clicked.connect(lambda frame: self.frame_clicked.emit(self._current, frame))
+        self.everyone.toggled.connect(self._fill)
+        self.worst.clicked.connect(self.worst_requested)
+        self.accept.clicked.connect(lambda: self.accept_requested.emit(*self.span()))
+        self.reject.clicked.connect(lambda: self.reject_requested.emit(*self.span()))
+        self._tell()
+
+    def set_state(self, state: State, changed: Mapping[int, set[int]]) -> None:
+        """Show what is known; `changed` holds frames that came out differently since a correction."""
+        self._state, self._changed = state, changed
+        self._fill()
+
+    def set_current(self, object_id: int) -> None:
+        """The object that buttons and thumbnails are for."""
+        self._current = object_id
+        self._range = None
+        if self.everyone.isChecked():
+            self.strip.set_current(object_id)
+        else:
+            self._fill()
+        self._tell()
+
+    def set_frame(self, frame: int) -> None:
+        """The frame that is shown."""
+        self._frame = frame
+        self.strip.set_frame(frame)
+        self.gallery.set_frame(frame)
+        self._tell()
+
+    def set_thumbs(self, thumbs: Sequence[Thumb]) -> None:
+        """Thumbnails of the current object."""
+        self.gallery.set_color(color_of(self._current))
+        self.gallery.set_items(thumbs)
+
+    def span(self) -> tuple[int, int]:
+        """First and last frame that the buttons are for."""
+        return self._range or (self._frame, self._frame)
+
+    def _select(self, object_id: int, first: int, last: int) -> None:
+        self._range = (first, last)
+        if object_id != self._current:
+            self.frame_clicked.emit(object_id, first)
+            self._range = (first, last)
+        self._tell()
+
+    def _tell(self) -> None:
+        first, last = self.span()
+        what = f"frame {first}" if first == last else f"frames {first} to {last}"
+        self.selected.setText(
+            f"Accept is for {what} of object {self._current}"
+            + ("" if self._range else "; Shift-drag in the strip selects more")
+        )
+        self.selected.setWordWrap(True)
+
+    def _fill(self) -> None:
+        state = self._state
+        if state is None:
+            return
+        rows = [row for row in state.objects if self.everyone.isChecked() or row.object_id == self._current]
+        strips = []
+        for row in rows[:_ALL_AT_MOST]:
+            scores = state.scores.get(row.object_id)
+            if scores is None:
+                continue
+            changed = np.isin(scores.frames, list(self._changed.get(row.object_id, ())))
+            strips.append(
+                StripRow(
+                    object_id=row.object_id,
+                    name=row.name,
+                    color=color_of(row.object_id),
+                    n_frames=state.n_frames,
+                    frames=scores.frames,
+                    confidence=state.confidences[row.object_id],
+                    prompted=scores.prompted,
+                    locked=scores.locked,
+                    stale=scores.stale,
+                    changed=changed,
+                    reasons=state.reasons[row.object_id],
+                )
+            )
+        self.strip.set_rows(strips)
+        self.strip.set_current(self._current)
+        self.strip.set_frame(self._frame)

@@ -1,0 +1,593 @@
+"""The dock: its parts in the order in which a person works, and the wires between them and the controller."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from napari.layers import Image
+from napari.utils.notifications import show_error, show_info, show_warning
+from numpy.typing import NDArray
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from stacksam import assets
+from stacksam.errors import InputError, StacksamError
+from stacksam.plugin.bridge import Bridge
+from stacksam.plugin.choice import LayerChoice
+from stacksam.plugin.commands import Commands
+from stacksam.plugin.config import read_config
+from stacksam.plugin.controller import Controller, Opening, Progress
+from stacksam.plugin.coords import Placement, shown_index
+from stacksam.plugin.export import ExportPanel
+from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
+from stacksam.plugin.image_panel import ImagePanel
+from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
+from stacksam.plugin.labels_view import LabelsView
+from stacksam.plugin.layers import SessionLayers
+from stacksam.plugin.objects import ObjectsPanel
+from stacksam.plugin.pace import seconds_per_mask, told
+from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
+from stacksam.plugin.parts import Section, guarded, small_button, timer
+from stacksam.plugin.review import Thumb, thumbnail
+from stacksam.plugin.review_panel import ReviewPanel
+from stacksam.plugin.stacks import opener_of
+from stacksam.plugin.state import State
+from stacksam.session.models import Model
+from stacksam.session.predictor import Settings
+from stacksam.session.session import Session
+from stacksam.session.stack import Stack
+
+__all__ = ["StacksamWidget"]
+
+log = logging.getLogger(__name__)
+
+_THUMBS = 15  # around the frame that is shown
+_QUIET_MS = 150  # after the last move of a slider
+
+
+class StacksamWidget(QWidget):
+    """Click, follow, correct, accept, save.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.bridge = Bridge(self)
+        self.controller = Controller(self.bridge.deliver)
+        self.layers: SessionLayers | None = None
+        self.commands = Commands(self)
+        self._image: Image | None = None
+        self._choice: LayerChoice | None = None
+        self._task: Literal["segment", "track"] = "track"
+        self._exporting = threading.Event()
+        self._preview = timer(self, _QUIET_MS, self._show_preview)
+        self._thumbs = timer(self, _QUIET_MS, self._ask_thumbs)
+        self._check_layers = timer(self, 0, self._layers_gone)
+        self.acts: dict[str, Callable[[], None]] = {
+            key.action: guarded(getattr(self.commands, key.action), self.fail) for key in KEYS
+        }
+        self._make_parts()
+        self._lay_out()
+        self._connect()
+        config = self._config()
+        self.model_part.choose(config.model)
+        self._images_changed()
+        self._tell_next()
+
+    # Making
+
+    def _make_parts(self) -> None:
+        self.image_part = ImagePanel()
+        self.model_part = ModelPanel()
+        self.objects_part = ObjectsPanel()
+        self.prompt_part = PromptPanel()
+        self.follow_part = FollowPanel()
+        self.review_part = ReviewPanel()
+        self.export_part = ExportPanel()
+        self.next_step = QLabel()
+        self.next_step.setWordWrap(True)
+        self.undo_button = small_button("↶ Undo", hint("undo"), self.acts["undo"])
+        self.redo_button = small_button("↷ Redo", hint("redo"), self.acts["redo"])
+        self.help_button = small_button("? Keys", "What every key does", self._show_help)
+
+    def _lay_out(self) -> None:
+        top = QHBoxLayout()
+        top.addWidget(self.undo_button)
+        top.addWidget(self.redo_button)
+        top.addStretch(1)
+        top.addWidget(self.help_button)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(6, 6, 6, 6)
+        self.sections = [
+            Section(number, title, part)
+            for number, (title, part) in enumerate(
+                (
+                    ("Image", self.image_part),
+                    ("Model", self.model_part),
+                    ("Objects", self.objects_part),
+                    ("Prompt", self.prompt_part),
+                    ("Follow", self.follow_part),
+                    ("Review", self.review_part),
+                    ("Export", self.export_part),
+                ),
+                start=1,
+            )
+        ]
+        for section in self.sections:
+            column.addWidget(section)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inner)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.next_step)
+        layout.addLayout(top)
+        layout.addWidget(scroll, 1)
+        self.setMinimumWidth(340)
+        self._set_open(False)
+
+    def _set_open(self, is_open: bool) -> None:
+        for section in self.sections[:2]:
+            section.set_folded(is_open)
+        for section in self.sections[2:]:
+            section.set_folded(not is_open)
+            section.setEnabled(is_open)
+        for button in (self.undo_button, self.redo_button):
+            button.setEnabled(False)
+
+    def _connect(self) -> None:
+        do = self._wire
+        c = self.controller
+        c.opened.connect(self._opened)
+        c.closed.connect(self._closed)
+        c.state_changed.connect(self._show_state)
+        c.painted.connect(self._labels_changed)
+        c.busy.connect(self.prompt_part.set_busy)
+        c.busy.connect(lambda text: self.image_part.set_message(text if c.session is None else ""))
+        c.progress.connect(self._show_progress)
+        c.downloading.connect(self._show_download)
+        c.failed.connect(self._failed)
+        c.noted.connect(show_info)
+        c.current_changed.connect(self._current_changed)
+        c.sign_changed.connect(self._sign_changed)
+        do(self.image_part.start_requested, self.start_chosen)
+        do(self.image_part.layer_chosen, self._layer_chosen)
+        do(self.image_part.choice_changed, self._preview.start)
+        do(self.model_part.cancel_requested, c.cancel_download)
+        do(self.objects_part.current_changed, self._row_chosen)
+        do(self.objects_part.selection_changed, self.export_part.set_selected)
+        do(self.objects_part.add_requested, self.commands.new_object)
+        do(self.objects_part.remove_requested, c.remove_objects)
+        do(self.objects_part.merge_requested, c.merge)
+        do(self.objects_part.split_requested, lambda object_id: c.split(object_id, self.frame()))
+        do(self.objects_part.rename_requested, c.rename)
+        do(self.objects_part.visibility_changed, self._show_object)
+        do(self.objects_part.lock_requested, self.commands.lock_object)
+        do(self.prompt_part.tool_requested, self.commands.use)
+        do(self.prompt_part.sign_toggled, self.commands.toggle_sign)
+        do(self.prompt_part.new_requested, self.commands.new_object)
+        do(self.prompt_part.next_candidate_requested, self.commands.next_candidate)
+        do(self.prompt_part.from_labels_requested, self.commands.take_labels)
+        do(self.follow_part.follow_requested, self.commands.follow)
+        do(self.follow_part.cancel_requested, self.commands.cancel)
+        do(self.review_part.frame_clicked, self.go_to)
+        do(self.review_part.accept_requested, lambda a, b: self.commands.set_accepted(range(a, b + 1)))
+        do(self.review_part.reject_requested, lambda a, b: self.commands.set_accepted(range(a, b + 1), False))
+        do(self.review_part.worst_requested, self.commands.next_worst)
+        do(self.export_part.export_requested, self._export)
+        do(self.export_part.cancel_requested, self._exporting.set)
+        layers = self.viewer.layers.events
+        self._viewer_events = [
+            (layers.inserted, self._images_changed),
+            (layers.removed, self._layer_removed),
+            (layers.reordered, self._images_changed),
+            (self.viewer.dims.events.point, self._frame_moved),
+        ]
+        for emitter, callback in self._viewer_events:
+            emitter.connect(callback)
+        self.destroyed.connect(_closer(self.controller, self.bridge, self._viewer_events))
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.controller.shut_down)
+
+    def _wire(self, signal: Any, act: Callable[..., Any]) -> None:
+        signal.connect(guarded(act, self.fail))
+
+    # Images
+
+    def _images_changed(self, _event: Any = None) -> None:
+        images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        active = self.viewer.layers.selection.active
+        self.image_part.set_layers(images, active if isinstance(active, Image) else None)
+
+    def _layer_removed(self, _event: Any = None) -> None:
+        self._images_changed()
+        self._check_layers.start()
+
+    def _layers_gone(self) -> None:
+        """After layers were removed: end, or make the missing ones anew."""
+        if self.layers is None:
+            return
+        if self._image not in self.viewer.layers:
+            self._stop_session("The image was removed. What was done on it is saved and comes back with it.")
+        elif not any(layer in self.viewer.layers for layer in self.layers.all):
+            self._stop_session("The layers were removed. What was done is saved: press Start to go on.")
+        elif not self.layers.present() and self.controller.session is not None:
+            self._make_layers(self.controller.session)
+            show_warning("A layer that stacksam works with was removed; it was made again from the session.")
+
+    def _stop_session(self, why: str) -> None:
+        self.controller.close_session()
+        show_warning(why)
+
+    def _layer_chosen(self) -> None:
+        layer = self.image_part.layer()
+        if layer is None:
+            self.image_part.show_preview(None)
+            return
+        try:
+            shown = shown_index(layer, self.viewer.dims.point, self.viewer.dims.units)
+            self.image_part.describe(layer, self.viewer.dims.axis_labels, shown)
+            self.image_part.set_message("")
+            self.image_part.start.setEnabled(True)
+        except StacksamError as error:
+            self.image_part.set_message(str(error))
+            self.image_part.start.setEnabled(False)
+            return
+        self._preview.start()
+
+    def _show_preview(self) -> None:
+        layer = self.image_part.layer()
+        if layer is None or not self.image_part.start.isEnabled():
+            return
+        try:
+            choice = self.image_part.choice()
+            opened = opener_of(layer, choice)
+            frame = Placement(layer, choice).frame_of(self.viewer.dims.point, self.viewer.dims.units)
+        except StacksamError as error:
+            self.image_part.set_message(str(error))
+            return
+        self.image_part.set_message("")
+
+        def work() -> NDArray[np.float32]:
+            stack = opened()
+            return stack.frame(min(frame or 0, stack.n_frames - 1))
+
+        def failed(error: Exception) -> None:
+            self.image_part.show_preview(None)
+            self.image_part.set_message(str(error))
+
+        self.controller.run(work, self.image_part.show_preview, "Preview", key="preview", failed=failed)
+
+    # Opening and closing
+
+    def start(self, layer: Image, task: Literal["segment", "track"] = "track") -> None:
+        """Work on an image layer; for "segment" the part that follows objects stays folded."""
+        self.image_part.choose(layer)
+        self._task = task
+        self.start_chosen()
+
+    def start_chosen(self) -> None:
+        """Make a session of what is chosen."""
+        layer = self.image_part.layer()
+        if layer is None:
+            raise InputError("there is no image; open one first")
+        choice = self.image_part.choice()
+        Placement(layer, choice)  # complains about a choice that does not fit
+        self._image, self._choice = layer, choice
+        origin = dict(layer.metadata.get("stacksam", {}))
+        config = self._config()
+
+        def folder(stack: Stack, model: Model) -> Path:
+            if origin.get("folder"):
+                return Path(origin["folder"])
+            return assets.cache_dir() / "sessions" / f"{stack.identity()}-{model.digest[:8]}"
+
+        self.image_part.start.setEnabled(False)
+        self.controller.open(
+            Opening(
+                opener_of(layer, choice),
+                self.model_part.name(),
+                self.model_part.device_name() or config.torch_device,
+                folder,
+                Settings(cache_bytes=config.cache_bytes),
+            )
+        )
+
+    def _config(self) -> Any:
+        try:
+            return read_config()
+        except InputError as error:
+            show_warning(f"{error}. The default is used instead.")
+            from stacksam.plugin.config import Config
+
+            return Config()
+
+    def _opened(self, session: Session) -> None:
+        if self._image not in self.viewer.layers:
+            self._stop_session("The image was removed before it could be worked on.")
+            return
+        self._make_layers(session)
+        self._set_open(True)
+        self.sections[4].set_folded(self._task == "segment" or session.stack.n_frames == 1)
+        self.image_part.start.setEnabled(True)
+        self.image_part.set_running(session.stack.name)
+        self.model_part.refresh()
+        self._current_changed(self.controller.current)
+        self._measure(session)
+
+    def _make_layers(self, session: Session) -> None:
+        if self._image is None or self._choice is None:
+            return
+        tool = "point"
+        if self.layers is not None:
+            tool = self.layers.tool or tool
+            self.layers.close()
+        placement = Placement(self._image, self._choice)
+        view = LabelsView(session.labels, placement.layout)
+        self.layers = SessionLayers(
+            self.viewer, placement, view, self._image.name, self.controller, self.fail
+        )
+        for layer in self.layers.all:
+            bind_keys(layer, self.acts)
+        bind_keys(self._image, self.acts)
+        self.layers.show_prompts(self.controller.prompts)
+        self.commands.use(tool)
+        self._frame_moved()
+
+    def _closed(self) -> None:
+        if self.layers is not None:
+            self.layers.close()
+            self.layers = None
+        self._image = None
+        self._set_open(False)
+        self.image_part.set_running(None)
+        self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self._show_progress(None)
+        self._tell_next()
+
+    def _measure(self, session: Session) -> None:
+        """Say what this machine makes of the model."""
+
+        def work(session: Session) -> float:
+            return seconds_per_mask(session.model)
+
+        def done(seconds: float) -> None:
+            self.model_part.set_pace(told(seconds, session.stack.n_frames, session.model.device))
+
+        self.controller.ask(work, done, "Timing the model")
+
+    # Showing
+
+    def _show_state(self, state: State) -> None:
+        self.objects_part.set_state(state)
+        self.review_part.set_state(state, self.controller.changed)
+        if self.layers is not None:
+            self.layers.show_prompts(self.controller.prompts)
+        for button, name, word in (
+            (self.undo_button, state.can_undo, "Undo"),
+            (self.redo_button, state.can_redo, "Redo"),
+        ):
+            button.setEnabled(name is not None)
+            what = "" if name is None else f" {name.replace('_', ' ')}"
+            button.setToolTip(f"{word}{what}{hint(word.lower())}")
+        session = self.controller.session
+        if session is not None:
+            self.export_part.set_context(
+                session.stack.name,
+                session.stack.n_frames,
+                session.stack.frame_shape,
+                state.object_ids,
+                self._export_folder(session),
+            )
+        self._show_current()
+        self._tell_next()
+        if not self.controller.following:
+            self._thumbs.start()
+
+    def _export_folder(self, session: Session) -> Path:
+        opened = session.stack.opened.get("source")
+        return Path(opened).parent if isinstance(opened, str) else Path.home()
+
+    def _tell_next(self) -> None:
+        """One sentence on what to do now."""
+        state, session = self.controller.state, self.controller.session
+        if session is None:
+            text = (
+                "Choose an image and press <b>Start</b>."
+                if self.image_part.layer() is not None
+                else "Open an image to begin."
+            )
+        elif self.controller.following:
+            text = "Following … look around meanwhile; a click on a wrong mask corrects it."
+        elif not state.objects:
+            text = "<b>Click an object in the picture.</b> Its mask appears at once."
+        elif all(row.n_frames <= len(row.prompted) for row in state.objects) and state.n_frames > 1:
+            text = "Click more objects (<b>N</b> for each new one), then press <b>Follow</b>."
+        elif any(row.n_stale for row in state.objects):
+            text = "Corrected. Press <b>Follow</b>: only what rests on the correction is done again."
+        else:
+            text = "Look at unsure frames (<b>W</b>), click to correct, <b>K</b> to accept; then export."
+        self.next_step.setText(text)
+
+    def _labels_changed(self, frames: frozenset[int] | None) -> None:
+        if self.layers is not None:
+            self.layers.labels_changed(frames)
+            if self.layers.tool == "paint" and not self.controller.following:
+                self.load_paint()
+
+    def _show_progress(self, progress: Progress | None) -> None:
+        self.follow_part.set_progress(progress)
+        if progress is None or progress.done == 0:
+            self._tell_next()
+
+    def _show_download(self, progress: Progress | None) -> None:
+        self.model_part.set_download(progress)
+        if progress is not None:
+            self.sections[1].set_folded(False)
+
+    def _failed(self, title: str, error: Exception) -> None:
+        self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self.fail(error, title)
+
+    def fail(self, error: Exception, title: str = "") -> None:
+        """Tell the user what went wrong; the log has the rest."""
+        head = f"{title}: " if title else ""
+        if isinstance(error, StacksamError):
+            show_error(f"{head}{error}")
+        else:
+            log.error("unexpected error", exc_info=error)
+            show_error(f"{head}{type(error).__name__}: {error}. Nothing that was found is lost.")
+
+    def frame(self) -> int:
+        """The frame that is shown, or InputError where it is none of the stack's."""
+        frame = None if self.layers is None else self.layers.frame
+        if frame is None:
+            raise InputError("the frame that is shown is not part of the stack; move the slider into it")
+        return frame
+
+    def _frame_moved(self, _event: Any = None) -> None:
+        frame = None if self.layers is None else self.layers.frame
+        if frame is not None and self.layers is not None:
+            self.review_part.set_frame(frame)
+            if self.layers.tool == "paint":
+                self.load_paint()
+            if not self.controller.following:
+                self._thumbs.start()
+        elif self.layers is None:
+            self._preview.start()
+
+    def _current_changed(self, object_id: int) -> None:
+        self.objects_part.set_current(object_id)
+        self.review_part.set_current(object_id)
+        if self.layers is not None:
+            self.layers.set_next(object_id, self.controller.positive)
+            if self.layers.tool == "paint":
+                self.load_paint()
+        self._show_current()
+        self._thumbs.start()
+
+    def _show_current(self) -> None:
+        rows = {row.object_id: row for row in self.controller.state.objects}
+        row = rows.get(self.controller.current)
+        self.prompt_part.set_current(self.controller.current, row.name if row else "", row is not None)
+
+    def _sign_changed(self, positive: bool) -> None:
+        self.prompt_part.set_sign(positive)
+        if self.layers is not None:
+            self.layers.set_next(self.controller.current, positive)
+
+    def _row_chosen(self, object_id: int) -> None:
+        if object_id:
+            self.controller.set_current(object_id)
+
+    def _show_object(self, _object_id: int, _visible: bool) -> None:
+        if self.layers is not None:
+            self.layers.hide(self.objects_part.hidden(), self.controller.state.object_ids)
+
+    def go_to(self, object_id: int, frame: int) -> None:
+        """Show a frame, and make an object current; 0 leaves that as it is."""
+        if object_id:
+            self.controller.set_current(object_id)
+        if self.layers is not None:
+            self.layers.go_to(frame)
+
+    def _ask_thumbs(self) -> None:
+        state, current = self.controller.state, self.controller.current
+        scores = state.scores.get(current)
+        if scores is None or self.controller.session is None or self.layers is None:
+            self.review_part.set_thumbs(())
+            return
+        here = self.layers.frame or 0
+        frames = sorted(sorted(scores.frames.tolist(), key=lambda f: abs(f - here))[:_THUMBS])
+        values = dict(zip(scores.frames.tolist(), state.confidences[current].tolist(), strict=True))
+
+        def work(session: Session) -> list[Thumb]:
+            made = []
+            box = None
+            for frame in frames:
+                update = session.update(current, frame)
+                if update is None:
+                    continue
+                mask = update.mask
+                if mask.any():
+                    box = update.bbox
+                elif box is None:
+                    continue
+                else:  # not seen here: show the place where it was
+                    mask = np.zeros((box[2] - box[0], box[3] - box[1]), bool)
+                seen = thumbnail(session.stack.frame(frame), box, mask)
+                made.append(Thumb(frame, *seen, values[frame]))
+            return made
+
+        self.controller.ask(work, self.review_part.set_thumbs, "Thumbnails", key="thumbs")
+
+    def load_paint(self) -> None:
+        """Put the current object's mask under the brush."""
+        layers, session = self.layers, self.controller.session
+        if layers is None or session is None or layers.frame is None:
+            return
+        object_id, frame = self.controller.current, layers.frame
+        known = object_id in self.controller.state.object_ids
+        shape = session.stack.frame_shape
+        layers.put_paint(frame, session.mask(object_id, frame) if known else np.zeros(shape, bool))
+
+    def _show_help(self) -> None:
+        QMessageBox.information(self, "Keys of stacksam", help_text())
+
+    # Export
+
+    def _export(self, plan: ExportPlan) -> None:
+        self._exporting.clear()
+
+        def report(done: int, total: int) -> bool:
+            self.bridge.deliver(lambda: self.export_part.set_progress(done, total))
+            return not self._exporting.is_set()
+
+        def failed(error: Exception) -> None:
+            if isinstance(error, ExportCancelledError):
+                self.export_part.cancelled()
+            else:
+                self.export_part.failed(str(error))
+                self.fail(error, "Export")
+
+        self.controller.ask(
+            lambda session: run_export(plan, session, report),
+            self.export_part.finished,
+            "Export",
+            failed=failed,
+        )
+
+
+def _closer(controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]]) -> Callable[..., None]:
+    """What is left to do when the dock is gone; holds no reference to it."""
+
+    def close(*_: object) -> None:
+        bridge.close()
+        for emitter, callback in events:
+            emitter.disconnect(callback)
+        controller.shut_down()
+
+    return close
