@@ -481,6 +481,7 @@ class StacksamWidget(QWidget):
 
     def _current_changed(self, object_id: int) -> None:
         self.objects_part.set_current(object_id)
+        self.export_part.set_selected(self.objects_part.selected())
         self.review_part.set_current(object_id)
         if self.layers is not None:
             self.layers.set_next(object_id, self.controller.positive)
@@ -568,7 +569,7 @@ class StacksamWidget(QWidget):
 
         def failed(error: Exception) -> None:
             if isinstance(error, ExportCancelledError):
-                self.export_part.cancelled()
+                self.export_part.cancelled(error.files)
             else:
                 self.export_part.failed(str(error))
                 self.fail(error, "Export")

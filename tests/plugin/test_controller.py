@@ -1,0 +1,352 @@
+"""What a person does comes back as signals on the main thread, and the main thread never waits for it."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_model
+
+from random_model import DiscPredictor, random_model, small_stack
+
+from stacksam import Box, Point
+from stacksam.errors import InputError, StorageError
+from stacksam.plugin.controller import Controller, Opening
+from stacksam.session.session import Session
+
+A, B = Point(0, 1, (20.0, 20.0)), Point(0, 2, (44.0, 40.0))
+
+
+class Desk:
+    """A controller with an inbox in place of an event loop, and all that it signals."""
+
+    def __init__(self) -> None:
+        self.inbox: queue.Queue = queue.Queue()
+        self.controller = Controller(self.inbox.put)
+        self.failed: list[tuple[str, Exception]] = []
+        self.noted: list[str] = []
+        self.painted: list[frozenset[int] | None] = []
+        self.progress: list = []
+        self.busy: list[str] = []
+        c = self.controller
+        c.failed.connect(lambda title, error: self.failed.append((title, error)))
+        c.noted.connect(self.noted.append)
+        c.painted.connect(self.painted.append)
+        c.progress.connect(self.progress.append)
+        c.busy.connect(self.busy.append)
+
+    def turn(self, until, seconds: float = 30.0) -> None:
+        """Take turns of the event loop until something holds."""
+        end = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < end, "it did not happen"
+            try:
+                self.inbox.get(timeout=0.05)()
+            except queue.Empty:
+                continue
+
+    def open(self, n_frames: int = 6, folder: Path | None = None) -> None:
+        stack = small_stack(n_frames)
+        place = None if folder is None else (lambda *_: folder)
+        self.controller.open(Opening(lambda: stack, folder=place))
+        self.turn(lambda: self.controller.session is not None)
+
+    def objects(self) -> tuple[int, ...]:
+        return self.controller.state.object_ids
+
+    def add(self, *prompts) -> None:
+        before = self.controller.state
+        self.controller.add(*prompts)
+        self.turn(lambda: self.controller.state is not before)
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
+    monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())
+    desk = Desk()
+    yield desk
+    assert desk.controller.shut_down(30)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Makes the predictor wait at each frame that it follows, until it is let go on."""
+
+    class Gate:
+        def __init__(self) -> None:
+            self.arrived = threading.Semaphore(0)
+            self.let = threading.Semaphore(0)
+            self.open = False
+
+        def free(self) -> None:
+            self.open = True
+            self.let.release(1000)
+
+    gate = Gate()
+    follow = DiscPredictor.follow
+
+    def held(self, frame, requests, step):
+        gate.arrived.release()
+        if not gate.open:
+            assert gate.let.acquire(timeout=30)
+        return follow(self, frame, requests, step)
+
+    monkeypatch.setattr(DiscPredictor, "follow", held)
+    return gate
+
+
+def test_before_a_session_is_open_everything_says_what_to_do(desk):
+    for act in (
+        lambda: desk.controller.add(A),
+        lambda: desk.controller.follow(),
+        lambda: desk.controller.undo(),
+        lambda: desk.controller.rename(1, "x"),
+    ):
+        with pytest.raises(InputError, match="press Start"):
+            act()
+
+
+def test_a_click_comes_back_as_a_mask_and_a_row(desk):
+    desk.open()
+    desk.add(A)
+    assert desk.objects() == (1,)
+    assert desk.controller.prompts == (A,)
+    assert frozenset({0}) in desk.painted
+    row = desk.controller.state.objects[0]
+    assert (row.n_frames, row.prompted) == (1, (0,))
+    assert desk.controller.session.mask(1, 0)[20, 20]
+    assert desk.busy[-1] == ""
+
+
+def test_a_bad_prompt_is_refused_at_once_and_disturbs_nothing(desk):
+    desk.open()
+    with pytest.raises(InputError, match="outside"):
+        desk.controller.add(Point(0, 1, (500.0, 1.0)))
+    desk.add(A)
+    assert desk.objects() == (1,)
+    assert desk.controller.prompts == (A,)
+
+
+def test_clicks_that_wait_are_answered_together(desk, monkeypatch):
+    desk.open()
+    begun, go_on, said = threading.Event(), threading.Event(), []
+    add = Session.add
+
+    def held(self, *prompts):
+        said.append(prompts)
+        begun.set()
+        assert go_on.wait(30)
+        return add(self, *prompts)
+
+    monkeypatch.setattr(Session, "add", held)
+    desk.controller.add(A)
+    assert begun.wait(30)
+    more = [Point(0, 1, (21.0, 20.0)), Point(0, 1, (22.0, 20.0))]
+    for point in more:
+        desk.controller.add(point)
+    assert desk.controller.prompts == (A, *more)  # all are shown while none is answered
+    go_on.set()
+    desk.turn(lambda: len(desk.controller.state.prompts) == 3)
+    assert said == [(A,), tuple(more)]
+    assert desk.controller.prompts == (A, *more)
+
+
+def test_a_failing_prompt_is_told_and_forgotten(desk, monkeypatch):
+    desk.open()
+
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(Session, "add", full)
+    desk.controller.add(A)
+    desk.turn(lambda: desk.failed)
+    assert desk.failed[0][0] == "Prompt"
+    assert "disk is full" in str(desk.failed[0][1])
+    assert desk.controller.prompts == ()
+    monkeypatch.undo()
+
+
+def test_following_paints_tells_how_far_and_ends(desk):
+    desk.open()
+    desk.add(A, B)
+    desk.controller.follow("forward")
+    assert desk.controller.following
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(lambda: all(row.n_frames == 6 for row in desk.controller.state.objects))
+    done = [p for p in desk.progress if p is not None and p.done]
+    assert done[-1].total == 10
+    assert [p.done for p in done] == sorted(p.done for p in done)
+    assert desk.progress[-1] is None
+    assert set().union(*(f for f in desk.painted if f)) == set(range(6))
+    assert "Followed to the end" in desk.noted
+
+
+def test_stop_ends_after_the_frame_in_progress_and_keeps_what_is_there(desk, slow):
+    desk.open(30)
+    desk.add(A)
+    desk.controller.follow("forward")
+    for _ in range(3):
+        assert slow.arrived.acquire(timeout=30)
+        slow.let.release()
+    assert slow.arrived.acquire(timeout=30)  # the fourth frame is being worked out
+    desk.controller.cancel()
+    slow.let.release()
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(lambda: desk.controller.state.objects[0].n_frames == 5)
+    assert any("Stopped" in text for text in desk.noted)
+    slow.free()
+    desk.controller.follow("forward")
+    desk.turn(lambda: desk.controller.state.objects[0].n_frames == 30)
+
+
+def test_a_click_comes_between_and_the_pass_goes_on(desk, slow):
+    desk.open(30)
+    desk.add(A)
+    desk.controller.follow("forward")
+    assert slow.arrived.acquire(timeout=30)
+    desk.controller.add(B)
+    slow.let.release()
+    desk.turn(lambda: 2 in desk.objects())
+    assert desk.controller.following
+    assert desk.controller.state.objects[0].n_frames < 30
+    slow.free()
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(lambda: desk.controller.state.objects[0].n_frames == 30)
+    assert desk.controller.state.objects[1].n_frames == 1  # it was not asked for
+
+
+def test_undo_ends_a_pass_and_takes_it_back(desk, slow):
+    desk.open(30)
+    desk.add(A)
+    desk.controller.follow("forward")
+    assert slow.arrived.acquire(timeout=30)
+    slow.let.release()
+    assert slow.arrived.acquire(timeout=30)
+    desk.controller.undo()
+    slow.free()
+    desk.turn(lambda: "Undone: propagate" in desk.noted)
+    desk.turn(lambda: desk.controller.state.objects[0].n_frames == 1)
+    assert not desk.controller.following
+    desk.controller.redo()
+    desk.turn(lambda: "Done again: propagate" in desk.noted)
+    desk.turn(lambda: desk.controller.state.objects[0].n_frames > 1)
+
+
+def test_what_a_correction_changed_is_shown_until_it_is_accepted(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: desk.controller.state.objects and desk.controller.state.objects[0].n_frames == 6)
+    assert not any(desk.controller.changed.values())
+    desk.add(Point(2, 1, (24.0, 20.0)))
+    assert desk.controller.state.objects[0].n_stale == 3
+    desk.controller.follow("forward")
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(lambda: desk.controller.state.objects[0].n_stale == 0)
+    assert desk.controller.changed[1] == {3, 4, 5}
+    desk.controller.accept(1, [3, 4])
+    desk.turn(lambda: desk.controller.state.objects[0].n_locked == 2)
+    assert desk.controller.changed[1] == {5}
+
+
+def test_accepting_what_is_not_there_is_told(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.accept(1, [4])
+    desk.turn(lambda: desk.failed)
+    assert "no mask here yet" in str(desk.failed[0][1])
+
+
+def test_a_moved_prompt_replaces_the_old_one_and_keeps_the_results(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: desk.controller.state.objects and desk.controller.state.objects[0].n_frames == 6)
+    moved = Point(0, 1, (30.0, 30.0))
+    desk.controller.replace(A, moved)
+    desk.turn(lambda: desk.controller.prompts == (moved,))
+    assert desk.controller.session.mask(1, 0)[30, 30]
+    assert desk.controller.state.objects[0].n_frames == 6
+    assert desk.controller.state.objects[0].n_stale == 5
+
+
+def test_readings_are_cycled(desk):
+    desk.open()
+    desk.add(A)
+    areas = set()
+    for _ in range(3):
+        count = len(desk.noted)
+        desk.controller.next_candidate(0)
+        desk.turn(lambda count=count: len(desk.noted) > count)
+        areas.add(int(desk.controller.session.mask(1, 0).sum()))
+    assert len(areas) == 3
+
+
+def test_a_new_object_gets_an_id_that_was_never_used(desk):
+    desk.open()
+    desk.add(A, B)
+    assert desk.controller.new_object() == 3
+    desk.controller.remove_objects([2])
+    desk.turn(lambda: desk.objects() == (1,))
+    assert desk.controller.new_object() == 3
+
+
+def test_names_and_merging_reach_the_table(desk):
+    desk.open()
+    desk.add(A, B)
+    desk.controller.rename(1, "mother")
+    desk.turn(lambda: desk.controller.state.objects[0].name == "mother")
+    desk.controller.merge(1, [2])
+    desk.turn(lambda: desk.objects() == (1,))
+    assert desk.controller.session.mask(1, 0)[44, 40]
+    desk.controller.undo()
+    desk.turn(lambda: desk.objects() == (1, 2))
+
+
+def test_closing_and_opening_goes_on_where_it_was(desk, tmp_path):
+    desk.open(folder=tmp_path / "s")
+    desk.add(A, Box(1, 2, (30.0, 30.0, 50.0, 50.0)))
+    labels = np.asarray(desk.controller.session.labels[:])
+    desk.controller.close_session()
+    assert desk.controller.state.objects == ()
+    desk.open(folder=tmp_path / "s")
+    desk.turn(lambda: desk.objects() == (1, 2))
+    assert len(desk.controller.prompts) == 2
+    np.testing.assert_array_equal(np.asarray(desk.controller.session.labels[:]), labels)
+    assert any("Continued" in text for text in desk.noted)
+    assert desk.controller.current == 3
+
+
+def test_a_session_that_cannot_be_opened_is_told(desk, tmp_path):
+    place = tmp_path / "file"
+    place.write_text("in the way")
+    stack = small_stack()
+    desk.controller.open(Opening(lambda: stack, folder=lambda *_: place))
+    desk.turn(lambda: desk.failed)
+    assert desk.failed[0][0] == "Opening"
+    assert isinstance(desk.failed[0][1], StorageError)
+    assert desk.controller.session is None
+    desk.open()  # and it can be tried again
+
+
+def test_shutting_down_while_following_loses_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
+    monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())
+    desk = Desk()
+    desk.open(40, folder=tmp_path / "s")
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: any(p is not None and p.done > 2 for p in desk.progress))
+    assert desk.controller.shut_down(30)
+    with Session(small_stack(40), random_model(), tmp_path / "s") as session:
+        frames = session.frames_of(1)
+        assert len(frames) > 2
+        for frame in frames:
+            np.testing.assert_array_equal(np.asarray(session.labels[frame]) == 1, session.mask(1, frame))
