@@ -150,9 +150,9 @@ class Robot:
     def click(self, yx: tuple[float, float], keys: Any = _NONE) -> None:
         """Click a pixel of the frame."""
         self.uncover(self.at(yx))
-        self._mouse(QTest.mouseMove, self.canvas, self.at(yx))
-        self._mouse(QTest.mousePress, self.canvas, self.at(yx), keys)
-        self._mouse(QTest.mouseRelease, self.canvas, self.at(yx), keys)
+        self._mouse("Move", self.canvas, self.at(yx))
+        self._mouse("Press", self.canvas, self.at(yx), keys)
+        self._mouse("Release", self.canvas, self.at(yx), keys)
 
     def drag(self, *path: tuple[float, float], keys: Any = _NONE, steps: int = 4) -> None:
         """Press at the first pixel, move through the others, and release at the last."""
@@ -163,14 +163,14 @@ class Robot:
 
     def drag_in(self, widget: QWidget, places: list[QPoint], keys: Any = _NONE, steps: int = 4) -> None:
         """The same in any widget."""
-        self._mouse(QTest.mouseMove, widget, places[0])
-        self._mouse(QTest.mousePress, widget, places[0], keys)
+        self._mouse("Move", widget, places[0])
+        self._mouse("Press", widget, places[0], keys)
         for one, other in zip(places, places[1:], strict=False):
             for step in range(1, steps + 1):
                 way = (other - one) * (step / steps)
-                self._mouse(QTest.mouseMove, widget, one + way)
+                self._mouse("Move", widget, one + way)
                 QApplication.processEvents()
-        self._mouse(QTest.mouseRelease, widget, places[-1], keys)
+        self._mouse("Release", widget, places[-1], keys)
 
     def uncover(self, place: QPoint) -> None:
         """Close notifications that lie over a place in the canvas."""
@@ -221,8 +221,8 @@ class Robot:
         point = button.rect().center() if place is None else place
         top = button.window()
         self.wait(lambda: top.childAt(button.mapTo(top, point)) is button)
-        self._mouse(QTest.mousePress, button, point)
-        self._mouse(QTest.mouseRelease, button, point)
+        self._mouse("Press", button, point)
+        self._mouse("Release", button, point)
 
     def choose(self, box: QComboBox, value: object) -> None:
         """Choose an entry of a list by its data, with the arrow keys."""
@@ -232,13 +232,13 @@ class Robot:
         while box.currentIndex() != place:
             QTest.keyClick(box, Qt.Key.Key_Down if box.currentIndex() < place else Qt.Key.Key_Up)
 
-    def _mouse(self, act: Callable[..., None], widget: QWidget, place: QPoint, keys: Any = _NONE) -> None:
+    def _mouse(self, what: str, widget: QWidget, place: QPoint, keys: Any = _NONE) -> None:
         top = widget.window()
         there = widget.mapTo(top, place)
-        if act is QTest.mouseMove:
-            act(top.windowHandle(), there)
+        if what == "Move":
+            QTest.mouseMove(top.windowHandle(), there)
         else:
-            act(top.windowHandle(), _LEFT, keys, there)
+            getattr(QTest, f"mouse{what}")(top.windowHandle(), _LEFT, keys, there)
 
     # What is seen
 

@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QApplication,
     QFrame,
@@ -207,7 +207,8 @@ class StacksamWidget(QWidget):
         ]
         for emitter, callback in self._viewer_events:
             emitter.connect(callback)
-        self.destroyed.connect(_closer(self.controller, self.bridge, self._viewer_events))
+        self._leave = _closer(self.controller, self.bridge, self._viewer_events)
+        self.destroyed.connect(self._leave)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.controller.shut_down)
@@ -358,15 +359,30 @@ class StacksamWidget(QWidget):
         self._frame_moved()
 
     def _closed(self) -> None:
-        if self.layers is not None:
-            self.layers.close()
-            self.layers = None
-        self._image = None
+        self._let_go()
         self._set_open(False)
         self.image_part.set_running(None)
         self.image_part.start.setEnabled(self.image_part.layer() is not None)
         self._show_progress(None)
         self._tell_next()
+
+    def _let_go(self) -> None:
+        """Take the layers out of the viewer, and the keys off the image."""
+        if self.layers is not None:
+            self.layers.close()
+            self.layers = None
+        if self._image is not None:
+            for key in KEYS:
+                self._image.bind_key(key.key, None)
+            self._image = None
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        """End when the dock is closed: napari then only takes the widget out of it, and keeps it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._leave()
+            self._let_go()
+            self.deleteLater()
 
     def _measure(self, session: Session) -> None:
         """Say what this machine makes of the model."""
@@ -587,7 +603,8 @@ def _closer(controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]
 
     def close(*_: object) -> None:
         bridge.close()
-        for emitter, callback in events:
+        while events:
+            emitter, callback = events.pop()
             emitter.disconnect(callback)
         controller.shut_down()
 
