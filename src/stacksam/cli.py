@@ -32,6 +32,7 @@ from stacksam.cli_options import (
     FormatOption,
     FrameAxisOption,
     Group,
+    ImageSizeOption,
     IntensityOption,
     JsonOption,
     LabelsAs,
@@ -124,6 +125,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     level: LevelOption = 0,
     series: SeriesOption = None,
     model: ModelOption = "nano",
+    image_size: ImageSizeOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     out: OutOption = None,
@@ -162,7 +164,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
         check_span(opened, first, last)
         outputs.check(overwrite=overwrite)
         with _kept(outputs):
-            loaded = _load(model, device, dtype, quiet)
+            loaded = _load(model, device, dtype, quiet, image_size)
             if overwrite:
                 outputs.clear()
             summary = follow(
@@ -225,7 +227,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one argument an option
     with open_session_stack(session, stack) as opened:
         outputs.check(overwrite=overwrite, resume=False)
         try:
-            loaded = _load(model or session_model(session), device, dtype, quiet)
+            name, size = session_model(session)
+            loaded = _load(model or name, device, dtype, quiet, size)
             outputs.clear()
             summary = replay_session(session, opened, loaded, outputs, report=reporter(quiet))
         finally:
@@ -336,7 +339,9 @@ def _kept(*places: Outputs) -> Iterator[None]:
             place.leave()
 
 
-def _load(name: str, device: str | None, dtype: Precision | None, quiet: bool) -> Model:
+def _load(
+    name: str, device: str | None, dtype: Precision | None, quiet: bool, image_size: int | None = None
+) -> Model:
     from stacksam.assets import MODELS
     from stacksam.session.models import load_model
 
@@ -344,7 +349,7 @@ def _load(name: str, device: str | None, dtype: Precision | None, quiet: bool) -
     found = Path(name).expanduser()
     which = str(found.absolute()) if name not in MODELS and found.exists() else name
     with reporter(quiet)(f"fetching {name}", None, "B") as step:
-        return load_model(which, device=device, dtype=dtype, progress=step.reach)
+        return load_model(which, device=device, dtype=dtype, image_size=image_size, progress=step.reach)
 
 
 def _beside(stack: Path) -> Path:

@@ -212,6 +212,10 @@ SeriesOption = Annotated[
 ModelOption = Annotated[
     str, option("--model", about="A name from `stacksam models`, or the path of a checkpoint.", panel=_M)
 ]
+ImageSizeOption = Annotated[
+    int | None,
+    option("--image-size", about="Input side of a fine-tune trained at another one than 1024.", panel=_M),
+]
 DeviceOption = Annotated[
     str | None, option("--device", about="cpu, cuda or mps. Default: the fastest there is.", panel=_M)
 ]

@@ -93,11 +93,12 @@ def open_session_stack(path: Path, source: Path | None = None) -> Stack:
     return reopen_stack(read_session(path)["stack"], source)
 
 
-def session_model(path: Path) -> str:
-    """Name or path of the model that a saved session used."""
+def session_model(path: Path) -> tuple[str, int | None]:
+    """Name or path of the model that a saved session used, and its input size where that is to be told."""
     from stacksam.session.replay import read_session
 
-    return str(read_session(path)["model"]["name"])
+    model = read_session(path)["model"]
+    return str(model["name"]), None if model["name"] == "nano" else int(model["image_size"])
 
 
 def replay_session(

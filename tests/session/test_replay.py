@@ -121,7 +121,13 @@ def test_the_file_is_for_people_too(stack, tmp_path):
         },
     ]  # fmt: skip
     assert data["stack"]["n_frames"] == 6
-    assert data["model"] == {"name": "random", "digest": "digest", "dtype": "float32", "windowed": True}
+    assert data["model"] == {
+        "name": "random",
+        "digest": "digest",
+        "dtype": "float32",
+        "windowed": True,
+        "image_size": 64,
+    }
 
 
 def test_replay_needs_an_empty_folder(stack, tmp_path):

@@ -60,8 +60,7 @@ class ImagePanel(QWidget):
         for edit, text in ((self.low, "darkest"), (self.high, "brightest")):
             edit.setPlaceholderText(text)
             edit.editingFinished.connect(self.choice_changed)
-        self.preview = QLabel("What the model sees")
-        self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.preview = QLabel()
         self.preview.setMinimumHeight(_PREVIEW)
         self.preview.setToolTip("What the model sees of the frame that is shown")
         self.message = QLabel()
@@ -71,8 +70,10 @@ class ImagePanel(QWidget):
         self.start.clicked.connect(self.start_requested)
         self._channel_row = _row(*self.channels)
         self._range_row = _row(self.low, self.high)
-        self._form = QFormLayout()
+        self._choices = QWidget()
+        self._form = QFormLayout(self._choices)
         self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setVerticalSpacing(4)
         self._form.addRow("Image", self.layer_box)
         self._form.addRow("Frames along", self.frames)
         self._form.addRow("Channels", self._channel_row)
@@ -82,11 +83,11 @@ class ImagePanel(QWidget):
         self._form.addRow(self._others_row)
         self._form.addRow("Brightness", self.intensity)
         self._form.addRow("", self._range_row)
+        self._form.addRow("Model sees", self.preview)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.message)
-        layout.addLayout(self._form)
-        layout.addWidget(self.preview)
+        layout.addWidget(self._choices)
         layout.addWidget(self.start)
         self._axes: tuple[AxisChoice, ...] = ()
         self._base = LayerChoice()
@@ -110,12 +111,12 @@ class ImagePanel(QWidget):
             self.layer_box.blockSignals(blocked)
         some = bool(layers)
         self.start.setEnabled(some)
-        self.preview.setVisible(some)
+        self._choices.setVisible(some)
+        self.start.setVisible(some)
         self.set_message(
             ""
             if some
-            else "<b>Open an image first.</b> Drop a file into the window, or take one of "
-            "<i>File ▸ Open Sample ▸ stacksam</i>."
+            else "Drop a file into the window, or take one of <i>File ▸ Open Sample ▸ stacksam</i>."
         )
         if self.layer() is not before:
             self.layer_chosen.emit()

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
     QFormLayout,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -34,6 +33,15 @@ _TOOLS = (
     ("box", "Box", "tool_box", "Drag a rectangle around an object"),
     ("lasso", "Lasso", "tool_lasso", "Draw around an object: the outline is taken as it is"),
     ("paint", "Brush", "tool_paint", "Paint or erase the mask of the current object by hand"),
+)
+_WHERE = {
+    assets.Status.EMBEDDED: "built in",
+    assets.Status.VERIFIED: "downloaded",
+    assets.Status.UNCHECKED: "downloaded",
+}
+_SIGNS = (
+    (True, "+  part of it", "The next click is on the object"),
+    (False, "−  not part of it", "The next click is beside the object, where its mask has spilled to"),
 )
 _DIRECTIONS: tuple[tuple[Direction, str, str], ...] = (
     ("backward", "◀ Backward", "From its prompts to earlier frames"),
@@ -64,8 +72,9 @@ class ModelPanel(QWidget):
         self.model = QComboBox()
         self.model.setToolTip("nano comes with stacksam and is quick; SAM 2.1 models are larger and slower")
         self.device = QComboBox()
-        self.device.addItem("best there is", None)
-        for name in _devices():
+        devices = _devices()
+        self.device.addItem(f"automatic  ({devices[-1]})", None)
+        for name in devices:
             self.device.addItem(name, name)
         self.about = QLabel()
         self.about.setWordWrap(True)
@@ -96,11 +105,9 @@ class ModelPanel(QWidget):
         blocked = self.model.blockSignals(True)
         self.model.clear()
         for row in assets.status_table():
-            here = row.status is assets.Status.EMBEDDED or row.status is assets.Status.VERIFIED
             size = f"{row.model.size / 1e6:.0f} MB" if row.model.size else "size unknown"
-            self.model.addItem(
-                f"{row.model.name}  ({'here' if here else 'download ' + size})", row.model.name
-            )
+            where = _WHERE.get(row.status, f"download, {size}")
+            self.model.addItem(f"{row.model.name}  ({where})", row.model.name)
         self.choose(chosen or "nano")
         self.model.blockSignals(blocked)
 
@@ -124,11 +131,11 @@ class ModelPanel(QWidget):
     def _describe(self) -> None:
         name = self.name()
         if name == "nano":
-            self.about.setText("Small, works offline. Looks at each object through a window of its own.")
+            self.about.setText("Small and quick; comes with stacksam and works offline.")
         elif name in assets.MODELS:
             model = assets.model_file(name)
             size = f"{model.size / 1e6:.0f} MB " if model.size else ""
-            self.about.setText(f"Official SAM 2 model; {size}fetched once, when you press Start.")
+            self.about.setText(f"Official SAM 2 model; {size}are fetched once, when you press Start.")
         else:
             self.about.setText(f"Checkpoint {name}")
 
@@ -183,8 +190,13 @@ class PromptPanel(QWidget):
             self._group.addButton(button)
             self.tools[name] = button
             row.addWidget(button)
-        self.sign = _tool("", "What the next point says" + hint("toggle_sign"))
-        self.sign.clicked.connect(self.sign_toggled)
+        self.signs: dict[bool, QPushButton] = {}
+        signs = QButtonGroup(self)
+        for positive, text, tip in _SIGNS:
+            button = _tool(text, tip + hint("toggle_sign"), checkable=True)
+            button.clicked.connect(_caller(self._ask_sign, positive))
+            signs.addButton(button)
+            self.signs[positive] = button
         self.another = _tool(
             "Another reading",
             "A click can mean the nucleus, the cell or the cluster: show the next one"
@@ -192,26 +204,25 @@ class PromptPanel(QWidget):
         )
         self.another.clicked.connect(self.next_candidate_requested)
         self.from_labels = _tool(
-            "Take from a labels layer …",
+            "Take labels …",
             "Every label on this frame of a Labels layer (Cellpose, StarDist, by hand) becomes an object",
         )
         self.from_labels.clicked.connect(self.from_labels_requested)
-        self.busy = QLabel()
-        self.busy.setWordWrap(True)
+        self.busy = QLabel()  # the dock shows it where it is never folded away
         top = QHBoxLayout()
         top.addWidget(self.current, 1)
         top.addWidget(self.new)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
         layout.addLayout(top)
         layout.addLayout(row)
-        second = QHBoxLayout()
-        second.setSpacing(4)
-        second.addWidget(self.sign)
-        second.addWidget(self.another)
-        layout.addLayout(second)
-        layout.addWidget(self.from_labels)
-        layout.addWidget(self.busy)
+        for buttons in (self.signs.values(), (self.another, self.from_labels)):
+            further = QHBoxLayout()
+            further.setSpacing(4)
+            for button in buttons:
+                further.addWidget(button)
+            layout.addLayout(further)
         self.set_sign(True)
         self.set_current(1, "", False)
         self.set_busy("")
@@ -225,7 +236,12 @@ class PromptPanel(QWidget):
 
     def set_sign(self, positive: bool) -> None:
         """Show what the next point says."""
-        self.sign.setText("+ on the object" if positive else "− not the object")
+        self._positive = positive
+        self.signs[positive].setChecked(True)
+
+    def _ask_sign(self, positive: bool) -> None:
+        if positive != self._positive:
+            self.sign_toggled.emit()
 
     def set_current(self, object_id: int, name: str, known: bool) -> None:
         """Show which object the next prompt is for."""
@@ -238,8 +254,7 @@ class PromptPanel(QWidget):
 
     def set_busy(self, text: str) -> None:
         """Say what is being worked out; empty for nothing."""
-        self.busy.setText(text or "Ready")
-        self.busy.setEnabled(bool(text))
+        self.busy.setText(text)
 
 
 class FollowPanel(QWidget):
@@ -284,19 +299,23 @@ class FollowPanel(QWidget):
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m masks")
         self.left = QLabel()
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(QLabel("Follow"), 0, 0)
-        grid.addWidget(self.which, 0, 1)
-        grid.addLayout(row, 1, 0, 1, 2)
-        grid.addWidget(self.reach, 2, 0, 1, 2)
+        choices = QHBoxLayout()
         buttons = QHBoxLayout()
-        buttons.addWidget(self.go, 2)
-        buttons.addWidget(self.stop, 1)
-        grid.addLayout(buttons, 3, 0, 1, 2)
-        grid.addWidget(self.bar, 4, 0, 1, 2)
-        grid.addWidget(self.left, 5, 0, 1, 2)
-        grid.setColumnStretch(1, 1)
+        progress = QHBoxLayout()
+        for line, widgets in (
+            (choices, ((self.which, 2), (self.reach, 3))),
+            (buttons, ((self.go, 2), (self.stop, 1))),
+            (progress, ((self.bar, 1), (self.left, 1))),
+        ):
+            line.setSpacing(4)
+            for widget, share in widgets:
+                widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+                line.addWidget(widget, share)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for line in (choices, row, buttons, progress):
+            layout.addLayout(line)
         self.set_direction("both")
         self.set_progress(None)
 

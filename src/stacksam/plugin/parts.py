@@ -7,13 +7,24 @@ from functools import wraps
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QTableView,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
-__all__ = ["Section", "guarded", "small_button", "timer"]
+__all__ = ["Section", "fit_rows", "guarded", "small_button", "timer"]
+
+_NOTE = 44  # characters of a note; more are left out in the middle
 
 
 class Section(QWidget):
-    """A titled part that folds away.
+    """A titled part that folds away; a note beside the title says how things stand, folded or not.
 
     Parameters
     ----------
@@ -35,10 +46,17 @@ class Section(QWidget):
         font.setBold(True)
         self.head.setFont(font)
         self.head.toggled.connect(self._fold)
+        self.note = QLabel()
+        self.note.setEnabled(False)  # pale in any theme
+        self.note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        row = QHBoxLayout()
+        row.addWidget(self.head)
+        row.addWidget(self.note, 1)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 2, 0, 2)
+        layout.setContentsMargins(0, 0, 0, 4)
         layout.setSpacing(2)
-        layout.addWidget(self.head)
+        layout.addLayout(row)
         layout.addWidget(content)
         self.set_folded(False)
 
@@ -46,6 +64,12 @@ class Section(QWidget):
         """Fold away, or unfold."""
         self.head.setChecked(not folded)
         self._fold(not folded)
+
+    def set_note(self, text: str) -> None:
+        """Say beside the title how things stand; empty for nothing."""
+        half = _NOTE // 2
+        self.note.setText(text if len(text) <= _NOTE else f"{text[: half - 1]}…{text[-half:]}")
+        self.note.setToolTip(text)
 
     def _fold(self, unfolded: bool) -> None:
         self.head.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
@@ -58,6 +82,19 @@ def small_button(text: str, tip: str, act: Callable[[], None]) -> QPushButton:
     button.setToolTip(tip)
     button.clicked.connect(lambda *_: act())
     return button
+
+
+def fit_rows(table: QTableView, least: int, most: int) -> None:
+    """Keep a table as high as its rows, between `least` and `most` of them."""
+
+    def fit(*_: object) -> None:
+        rows = min(max(table.model().rowCount(), least), most)
+        head = table.horizontalHeader().sizeHint().height()
+        table.setFixedHeight(head + rows * table.verticalHeader().defaultSectionSize() + 4)
+
+    table.model().rowsInserted.connect(fit)
+    table.model().rowsRemoved.connect(fit)
+    fit()
 
 
 def timer(parent: QObject, milliseconds: int, act: Callable[[], None]) -> QTimer:

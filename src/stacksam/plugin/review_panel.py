@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from stacksam.plugin.colors import color_of
 from stacksam.plugin.keys import hint
@@ -30,9 +30,10 @@ class ReviewPanel(QWidget):
         super().__init__(parent)
         self.strip = ReviewStrip()
         self.gallery = Gallery()
-        self.everyone = QCheckBox("show all objects")
+        self.everyone = QCheckBox("all objects")
+        self.everyone.setToolTip("A row for each object; else only for the current one")
         self.everyone.setChecked(True)
-        self.worst = QPushButton("Next unsure frame")
+        self.worst = QPushButton("Next unsure")
         self.worst.setToolTip("Go to the frame that most needs a look" + hint("next_worst"))
         self.accept = QPushButton("Accept")
         self.accept.setToolTip(
@@ -41,16 +42,23 @@ class ReviewPanel(QWidget):
         )
         self.reject = QPushButton("Take back")
         self.reject.setToolTip("Unlock the selected frames, or this one")
-        self.selected = QLabel()
+        self.selected = QLabel("Shift-drag: select frames")
+        self.selected.setEnabled(False)  # pale in any theme
+        self.selected.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        top = QHBoxLayout()
+        top.addWidget(self.everyone)
+        top.addWidget(self.selected, 1)
         row = QHBoxLayout()
-        for button in (self.worst, self.accept, self.reject):
-            row.addWidget(button)
+        row.setSpacing(4)
+        for button, share in ((self.worst, 4), (self.accept, 5), (self.reject, 3)):
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            row.addWidget(button, share)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.everyone)
+        layout.setSpacing(4)
+        layout.addLayout(top)
         layout.addWidget(self.strip)
         layout.addLayout(row)
-        layout.addWidget(self.selected)
         layout.addWidget(self.gallery)
         self._state: State | None = None
         self._changed: Mapping[int, set[int]] = {}
@@ -106,12 +114,8 @@ class ReviewPanel(QWidget):
 
     def _tell(self) -> None:
         first, last = self.span()
-        what = f"frame {first}" if first == last else f"frames {first} to {last}"
-        self.selected.setText(
-            f"Accept is for {what} of object {self._current}"
-            + ("" if self._range else "; Shift-drag in the strip selects more")
-        )
-        self.selected.setWordWrap(True)
+        what = f"frame {first}" if first == last else f"{first} to {last}"
+        self.accept.setText(f"Accept {what}")
 
     def _fill(self) -> None:
         state = self._state

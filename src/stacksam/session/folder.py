@@ -57,6 +57,7 @@ def _description(stack: Stack, model: Model, settings: Settings) -> dict[str, An
             "digest": model.digest,
             "dtype": str(model.dtype).removeprefix("torch."),
             "windowed": model.windowed,
+            "image_size": model.config.image_size,
         },
         # Those that change results; the others are how they are come by.
         "settings": {"max_conditioning": settings.max_conditioning, "fill_holes": settings.fill_holes},
@@ -74,7 +75,7 @@ def _check_same(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None
             f"{folder} was made with the intensity mapping {then['stack']['intensity']}; open the stack "
             "with the same one, or use another folder"
         )
-    if any(then["model"][key] != now["model"][key] for key in ("digest", "windowed")):
+    if any(then["model"][key] != now["model"][key] for key in ("digest", "windowed", "image_size")):
         raise SessionFileError(
             f"{folder} was made with the model {then['model']['name']}, not with {now['model']['name']} "
             "(or with other weights of that name); use that model, or another folder"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from stacksam.network.config import NetworkConfig
 from stacksam.network.sam2 import Sam2
 from stacksam.network.weights import load_network
 
-__all__ = ["Model", "default_device", "default_dtype", "load_model"]
+__all__ = ["Model", "default_device", "default_dtype", "load_model", "reload_model"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -57,6 +58,7 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    image_size: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Model:
     """Load a model by its registry name or from a file.
@@ -70,6 +72,9 @@ def load_model(
         By default CUDA or Apple's GPU where there is one, else the CPU.
     dtype : {"float32", "bfloat16"} or torch.dtype, optional
         By default bfloat16 where the device is fast at it (see :func:`default_dtype`).
+    image_size : int, optional
+        Side of the square input in pixels, a multiple of 32; 1024 by default. Only for a checkpoint that was
+        trained at another size (512, say): the file does not tell.
     progress : callable, optional
         Called with (bytes done, bytes in all or None) while a file is fetched.
 
@@ -80,15 +85,21 @@ def load_model(
     DownloadError, StorageError
         If the weights cannot be fetched or stored.
     InputError
-        If `device` or `dtype` cannot be used here.
+        If `device` or `dtype` cannot be used here, or `image_size` does not fit the model.
     """
     chosen = _device(device)
     kind = _dtype(dtype, chosen)
-    size: int | None = None
+    size = image_size
     preset: str | None = None
+    if size is not None and (size < 32 or size % 32):
+        raise InputError(f"image_size is {size}; give a multiple of 32, such as 512 or 1024")
     if str(name) == "nano":
         description, path = assets.embedded_model()
         size = int(json.loads(description.read_text())["image_size"])
+        if image_size not in (None, size):
+            raise InputError(
+                f"image_size is {image_size}, but nano looks at {size} pixels; leave it out"
+            )
         preset = "nano"
     elif str(name) in assets.MODELS:
         path = assets.fetch(str(name), progress=progress)
@@ -104,6 +115,19 @@ def load_model(
     network.to(chosen)
     windowed = preset == "nano"
     return Model(network, str(name), assets.sha256_of(path), chosen, kind, windowed)
+
+
+def reload_model(description: Mapping[str, Any]) -> Model:
+    """Load the model that a session was made with, from what the session says of it.
+
+    Raises
+    ------
+    ModelError, DownloadError, StorageError, InputError
+        As :func:`load_model`.
+    """
+    name = description["name"]
+    size = None if name == "nano" else description["image_size"]
+    return load_model(name, dtype=description["dtype"], image_size=size)
 
 
 def default_device() -> torch.device:

@@ -11,7 +11,7 @@ from typing import Any
 
 from stacksam.errors import InputError, SessionFileError
 from stacksam.session.actions import prompts_from_json
-from stacksam.session.models import Model, load_model
+from stacksam.session.models import Model, reload_model
 from stacksam.session.predictor import Settings
 from stacksam.session.prompts import prompt_from_json
 from stacksam.session.results import FORMAT_VERSION
@@ -65,7 +65,7 @@ def replay(
         if stack is None:
             stack = reopen_stack(data["stack"])
         if model is None:
-            model = load_model(data["model"]["name"], dtype=data["model"]["dtype"])
+            model = reload_model(data["model"])
         _check_same(data, stack, model, Path(path))
     except (AttributeError, InputError, KeyError, TypeError) as error:
         raise SessionFileError(f"{path} is damaged, or does not fit its stack any more: {error!r}") from error
@@ -91,6 +91,11 @@ def _check_same(data: dict[str, Any], stack: Stack, model: Model, path: Path) ->
         raise SessionFileError(
             f"{path} was made with the model {then['name']} ({then['digest'][:12]}); "
             f"{model.name} ({model.digest[:12]}) has other weights"
+        )
+    if model.config.image_size != then["image_size"]:
+        raise SessionFileError(
+            f"{path} was made with {then['name']} at {then['image_size']} pixels, not at "
+            f"{model.config.image_size}; load it with image_size={then['image_size']}"
         )
     if model.windowed != then["windowed"]:
         how = "windows" if then["windowed"] else "whole frames"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stacksam.errors import InputError, SessionFileError, StackError
-from stacksam.session.models import Model, load_model
+from stacksam.session.models import Model, reload_model
 from stacksam.session.results import ResultStore
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack, reopen_stack
@@ -54,7 +54,7 @@ def open_session(
             if stack is None:
                 stack = closing.enter_context(_stack(about["stack"], folder))
             if model is None:
-                model = load_model(about["model"]["name"], dtype=about["model"]["dtype"])
+                model = reload_model(about["model"])
         except (AttributeError, KeyError, TypeError) as error:
             raise SessionFileError(f"the session in {folder} is damaged: {error!r}") from error
         session = Session(stack, model, folder)

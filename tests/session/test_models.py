@@ -1,0 +1,33 @@
+"""Input sizes of checkpoints, and loading again the model that a session was made with."""
+
+from __future__ import annotations
+
+import pytest
+
+from stacksam import load_model
+from stacksam.errors import InputError
+from stacksam.session import models
+from stacksam.session.folder import _description
+from stacksam.session.predictor import Settings
+
+
+@pytest.mark.parametrize("size", [0, -32, 100, 1000])
+def test_sizes_that_no_network_can_take(size):
+    with pytest.raises(InputError, match="multiple of 32"):
+        load_model("whatever.pt", image_size=size)
+
+
+def test_nano_has_one_size():
+    assert load_model("nano", device="cpu", image_size=256).config.image_size == 256
+    with pytest.raises(InputError, match="nano looks at 256 pixels"):
+        load_model("nano", device="cpu", image_size=512)
+
+
+def test_a_session_tells_how_to_load_its_model_again(stack, model, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(models, "load_model", lambda name, **how: asked.update(how, name=name))
+    about = _description(stack, model, Settings())["model"]
+    models.reload_model(about)
+    assert asked == {"name": "random", "dtype": "float32", "image_size": 64}
+    models.reload_model({**about, "name": "nano"})
+    assert asked["image_size"] is None
