@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,26 @@ from napari.utils.notifications import notification_manager
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QComboBox, QPushButton, QScrollArea, QWidget
+from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QPushButton, QScrollArea, QWidget
 
+from scipy.ndimage import distance_transform_edt
+
+from stacksam.plugin.colors import color_of
+from stacksam.plugin.exporting import FileFormat
 from stacksam.plugin.parts import Section
 from stacksam.plugin.widget import StacksamWidget
 from stacksam.session.prompts import Prompt
 from stacksam.session.session import Session
 
-__all__ = ["SECONDS", "Robot", "iou", "threads"]
+__all__ = ["SECONDS", "SHIFT", "Robot", "deepest", "iou", "threads"]
 
 SECONDS = 60.0
 """Until something that was to happen counts as not happening; the machine may be slow and busy."""
+SHIFT = Qt.KeyboardModifier.ShiftModifier
 _LEFT = Qt.MouseButton.LeftButton
 _NONE = Qt.KeyboardModifier.NoModifier
 _MODIFIERS = {
-    "Shift": Qt.KeyboardModifier.ShiftModifier,
+    "Shift": SHIFT,
     "Control": Qt.KeyboardModifier.ControlModifier,
     "Alt": Qt.KeyboardModifier.AltModifier,
 }
@@ -200,6 +206,13 @@ class Robot:
             self.press("Right" if self.frame < frame else "Left")
             self.wait(lambda now=before: self.frame != now)
 
+    def follow(self) -> None:
+        """Press Follow, and wait for the end."""
+        self.push(self.dock.follow_part.go)
+        self.wait(lambda: self.dock.controller.following)
+        self.wait_for_word("Followed to the end")
+        self.followed()
+
     # The dock
 
     def reach(self, widget: QWidget) -> None:
@@ -221,8 +234,31 @@ class Robot:
         point = button.rect().center() if place is None else place
         top = button.window()
         self.wait(lambda: top.childAt(button.mapTo(top, point)) is button)
-        self._mouse("Press", button, point)
-        self._mouse("Release", button, point)
+        self.click_in(button, point)
+
+    def click_in(self, widget: QWidget, place: QPoint, keys: Any = _NONE) -> None:
+        """Click a place in a widget, which is in view."""
+        self._mouse("Press", widget, place, keys)
+        self._mouse("Release", widget, place, keys)
+
+    def type(self, line: QLineEdit, text: str) -> None:
+        """Put a text in place of what stands in a line."""
+        self.reach(line)
+        line.selectAll()
+        QTest.keyClicks(line, text)
+        QTest.keyClick(line, Qt.Key.Key_Return)
+
+    def export(self, folder: Path, file_format: FileFormat) -> None:
+        """Export labels by the panel."""
+        panel = self.dock.export_part
+        box = next(box for box in panel.findChildren(QComboBox) if box.findData(file_format) >= 0)
+        self.choose(box, file_format)
+        self.type(panel.findChild(QLineEdit), str(folder))
+        self.wait(lambda: panel.plan().folder == folder)
+        go = next(button for button in panel.findChildren(QPushButton) if button.text() == "Export")
+        self.wait(go.isEnabled)
+        self.push(go)
+        self.wait(lambda: any("written." in label.text() for label in panel.findChildren(QLabel)))
 
     def choose(self, box: QComboBox, value: object) -> None:
         """Choose an entry of a list by its data, with the arrow keys."""
@@ -257,6 +293,18 @@ class Robot:
         ratio = picture.shape[0] / self.canvas.height()
         return picture[round(place.y() * ratio), round(place.x() * ratio), :3].astype(int)
 
+    def see_color(self, yx: tuple[float, float], object_id: int, before: Any = None) -> None:
+        """Wait until a pixel of the frame is drawn with an object's colour over it."""
+        color = np.array(color_of(object_id)[:3])
+
+        def tinted() -> bool:
+            # The prompt itself may lie over the pixel, in the same colour.
+            drawn = self.color_at(yx)
+            changed = before is None or np.abs(drawn - before).max() > 20
+            return changed and int(np.argmax(drawn)) == int(np.argmax(color)) and np.ptp(drawn) > 20
+
+        self.wait(tinted)
+
     @property
     def prompts(self) -> tuple[Prompt, ...]:
         """Prompts as the dock knows them."""
@@ -275,6 +323,13 @@ def iou(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Intersection over union of two masks."""
     one, other = np.asarray(one, bool), np.asarray(other, bool)
     return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def deepest(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """The pixel (y, x) of a mask that is farthest from its border."""
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(np.argmax(depth), mask.shape)
+    return float(y), float(x)
 
 
 def threads() -> list[threading.Thread]:

@@ -300,10 +300,10 @@ def test_a_damaged_file_is_refused(saved, stack, damage, tmp_path):
 def test_the_dtype_is_replayed(saved, stack, monkeypatch):
     asked = []
 
-    def load(name, *, dtype):
-        asked.append((name, dtype))
+    def load(name, *, dtype, image_size):
+        asked.append((name, dtype, image_size))
         return random_model()
 
-    monkeypatch.setattr("stacksam.session.replay.load_model", load)
+    monkeypatch.setattr("stacksam.session.models.load_model", load)
     replay(saved, stack).close()
-    assert asked == [("random", "float32")]
+    assert asked == [("random", "float32", 64)]

@@ -25,11 +25,11 @@ def loads(monkeypatch):
     """What models were asked for; all are the random one."""
     asked = []
 
-    def load(name, *, dtype):
-        asked.append((name, dtype))
+    def load(name, *, dtype, image_size):
+        asked.append((name, dtype, image_size))
         return random_model()
 
-    monkeypatch.setattr("stacksam.session.resume.load_model", load)
+    monkeypatch.setattr("stacksam.session.models.load_model", load)
     return asked
 
 
@@ -50,7 +50,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("name", ["", "session.json", "results.sqlite"])
 def test_a_session_is_opened_from_its_folder(folder, loads, name):
     with open_session(folder / name) as session:
-        assert loads == [("random", "float32")]
+        assert loads == [("random", "float32", 64)]
         assert session.folder == folder
         assert session.stack.channels == (1,)
         assert session.names == {1: "a"}
@@ -116,7 +116,7 @@ def test_a_stack_that_was_opened_in_vain_is_closed(folder, monkeypatch):
         raise RuntimeError("no memory")
 
     monkeypatch.setattr("stacksam.session.resume.reopen_stack", reopen)
-    monkeypatch.setattr("stacksam.session.resume.load_model", fail)
+    monkeypatch.setattr("stacksam.session.models.load_model", fail)
     with pytest.raises(RuntimeError, match="no memory"):
         open_session(folder)
     assert opened[0].closed
