@@ -72,7 +72,7 @@ def test_settings_of_the_manifest_are_those_of_the_program(manifest):
     assert {name: one.default for name, one in shown.properties.items()} == defaults
     assert tuple(shown.properties["device"].enum) == DEVICES
     assert shown.properties["model"].enum == list(assets.MODELS)
-    assert Config().cache_bytes == Settings().cache_bytes
+    assert Config().settings() == Settings()
 
 
 def test_asking_whether_a_file_is_ours_does_not_import_torch(tmp_path):
@@ -709,7 +709,7 @@ def test_settings_are_kept_by_napari(plugin, tmp_path):
     get_plugin_settings().clear()  # the next program
     get_plugin_settings(path_dir=tmp_path)
     assert read_config() == Config("cpu", "nano", 256)
-    assert read_config().cache_bytes == 256 * 2**20
+    assert read_config().settings().cache_bytes == 256 * 2**20
     assert read_config().torch_device == "cpu"
 
 
@@ -798,3 +798,11 @@ def test_menu_commands_start_the_one_widget_on_the_active_layer(monkeypatch, qtb
     assert widget.started == [("cells", "track"), ("cells", "segment")]
     assert window.docked.isVisible()
     window.docked.close()
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "cache", "batch"), [(0, 64, 16), (8192, 64, 16), (4095, 64, 4), (2047, 64, 1), (100, 25, 1)]
+)
+def test_a_memory_ceiling_makes_portions_smaller(ceiling, cache, batch):
+    settings = Config(memory_ceiling_mb=ceiling).settings()
+    assert (settings.cache_bytes, settings.batch) == (cache * 2**20, batch)

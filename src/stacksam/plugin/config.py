@@ -8,10 +8,13 @@ They are declared in ``napari.yaml`` (``configurations``); napari makes the form
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stacksam.assets import MODELS
 from stacksam.errors import InputError
+
+if TYPE_CHECKING:
+    from stacksam.session.predictor import Settings
 
 __all__ = ["DEVICES", "Config", "change_config", "read_config"]
 
@@ -33,7 +36,7 @@ class Config:
     cache_size_mb : int
         Bound of the cache of encoded frames, in units of 2**20 bytes.
     memory_ceiling_mb : int
-        Memory that the program may take, in units of 2**20 bytes; 0 for no ceiling.
+        Memory to get by with, in units of 2**20 bytes; 0 for no ceiling. See :meth:`settings`.
 
     Raises
     ------
@@ -56,10 +59,21 @@ class Config:
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InputError(f"the setting {name} is {value!r}; give a whole number of megabytes, from 0")
 
-    @property
-    def cache_bytes(self) -> int:
-        """Bound of the cache of encoded frames, in bytes."""
-        return self.cache_size_mb * 2**20
+    def settings(self) -> Settings:
+        """What a session takes of this.
+
+        With a ceiling the cache takes at most a quarter of it, and fewer objects are computed at once: four
+        below 4 GiB, one below 2 GiB. Masks stay the same. It is no hard limit: the model's weights and napari
+        itself take what they take.
+        """
+        from stacksam.session.predictor import Settings
+
+        ceiling = self.memory_ceiling_mb
+        cache, batch = self.cache_size_mb, Settings().batch
+        if ceiling:
+            cache = min(cache, ceiling // 4)
+            batch = 1 if ceiling < 2048 else 4 if ceiling < 4096 else batch
+        return Settings(cache_bytes=cache * 2**20, batch=batch)
 
     @property
     def torch_device(self) -> str | None:

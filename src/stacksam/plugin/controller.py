@@ -71,12 +71,15 @@ class Progress:
         None while there is nothing to go by.
     frame : int or None
         The frame that was done last.
+    seconds_each : float or None
+        Pace of the latest steps.
     """
 
     done: int
     total: int
     seconds_left: float | None = None
     frame: int | None = None
+    seconds_each: float | None = None
 
 
 class Controller:
@@ -112,6 +115,7 @@ class Controller:
         self._snapshots = Snapshots()
         self._pending: list[Prompt] = []
         self._in_flight: list[Prompt] = []
+        self._seen: set[int] = set()  # frames that were looked at
         self._pending_lock = threading.Lock()
         self._snapshot_due = 0.0
         self._news: _News | None = None
@@ -127,6 +131,7 @@ class Controller:
         self._stop_download.clear()
         self.busy.emit("Preparing the stack and the model …")
         snapshots = self._snapshots = Snapshots()
+        self._seen.clear()
 
         def work() -> tuple[Session, State]:
             stack = opening.stack()
@@ -231,7 +236,7 @@ class Controller:
         with self._pending_lock:
             self._pending += checked
         self._in_flight += checked
-        self.busy.emit("Looking …")
+        self.busy.emit(self._looking(session, {p.frame for p in checked}))
         taken: list[Prompt] = []
 
         def work() -> set[int]:
@@ -248,13 +253,21 @@ class Controller:
             for prompt in taken:
                 if prompt in self._in_flight:
                     self._in_flight.remove(prompt)
-            self.busy.emit("Looking …" if self._in_flight else "")
+            self._seen.update(p.frame for p in taken)
+            self.busy.emit(self._looking(session, {p.frame for p in self._in_flight}))
 
         def failed(error: Exception) -> None:
             arrived()
             self._fail("Prompt")(error)
 
         self._submit(session, work, "Prompt", arrived, failed=failed, key="add")
+
+    def _looking(self, session: Session, frames: set[int]) -> str:
+        """What is being waited for: a whole frame takes its time when it is encoded."""
+        new = [] if session.model.windowed else sorted(frames - self._seen)
+        if new:
+            return f"Encoding frame {new[0]} for the first click on it …"
+        return "Looking …" if frames else ""
 
     def remove(self, *prompts: Prompt) -> None:
         """Take prompts back."""
@@ -566,7 +579,7 @@ class _Meter:
         self._times = [*self._times[-_RATE_STEPS:], time.perf_counter()]
         pace = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
         left = max(0, self._total - self._done)
-        return Progress(self._done, self._total, pace * left if self._done >= 3 else None, frame)
+        return Progress(self._done, self._total, pace * left if self._done >= 3 else None, frame, pace)
 
 
 def _equal(one: Update, other: Update) -> bool:

@@ -35,7 +35,7 @@ KEYS: tuple[Key, ...] = (
     Key("Shift-R", "tool_box", "box tool"),
     Key("Shift-S", "tool_lasso", "lasso tool"),
     Key("Shift-B", "tool_paint", "brush: edit the mask of the current object"),
-    Key("C", "next_candidate", "another reading of the last click"),
+    Key("C", "next_candidate", "another mask for the last click"),
     Key("Alt-F", "follow", "follow, as set in the panel"),
     Key("Escape", "cancel", "stop following"),
     Key("K", "accept", "accept this frame of the current object"),

@@ -40,13 +40,13 @@ _WHERE = {
     assets.Status.UNCHECKED: "downloaded",
 }
 _SIGNS = (
-    (True, "+  part of it", "The next click is on the object"),
-    (False, "−  not part of it", "The next click is beside the object, where its mask has spilled to"),
+    (True, "+ part of it", "The next click is on the object"),
+    (False, "− not part of it", "The next click is beside the object, where its mask has spilled to"),
 )
 _DIRECTIONS: tuple[tuple[Direction, str, str], ...] = (
-    ("backward", "◀ Backward", "From its prompts to earlier frames"),
-    ("both", "◀ Both ▶", "From its prompts to the first and the last frame"),
-    ("forward", "Forward ▶", "From its prompts to later frames"),
+    ("backward", "◀", "Backward: from its prompts to earlier frames"),
+    ("both", "◀ ▶", "Both ways: from its prompts to the first and the last frame"),
+    ("forward", "▶", "Forward: from its prompts to later frames"),
 )
 
 
@@ -198,31 +198,32 @@ class PromptPanel(QWidget):
             signs.addButton(button)
             self.signs[positive] = button
         self.another = _tool(
-            "Another reading",
-            "A click can mean the nucleus, the cell or the cluster: show the next one"
+            "Another mask",
+            "A click can mean the nucleus, the cell or the cluster: take the next one"
             + hint("next_candidate"),
         )
         self.another.clicked.connect(self.next_candidate_requested)
-        self.from_labels = _tool(
-            "Take labels …",
+        self.from_labels = QPushButton("Take labels …")
+        self.from_labels.setToolTip(
             "Every label on this frame of a Labels layer (Cellpose, StarDist, by hand) becomes an object",
         )
         self.from_labels.clicked.connect(self.from_labels_requested)
         self.busy = QLabel()  # the dock shows it where it is never folded away
         top = QHBoxLayout()
+        top.setSpacing(4)
         top.addWidget(self.current, 1)
         top.addWidget(self.new)
+        top.addWidget(self.from_labels)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(top)
         layout.addLayout(row)
-        for buttons in (self.signs.values(), (self.another, self.from_labels)):
-            further = QHBoxLayout()
-            further.setSpacing(4)
-            for button in buttons:
-                further.addWidget(button)
-            layout.addLayout(further)
+        further = QHBoxLayout()
+        further.setSpacing(4)
+        for button in (*self.signs.values(), self.another):
+            further.addWidget(button)
+        layout.addLayout(further)
         self.set_sign(True)
         self.set_current(1, "", False)
         self.set_busy("")
@@ -282,14 +283,11 @@ class FollowPanel(QWidget):
         self.direction: Direction = "both"
         self._buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
-        row = QHBoxLayout()
-        row.setSpacing(4)
         for name, text, tip in _DIRECTIONS:
             button = _tool(text, tip, checkable=True)
             button.clicked.connect(_caller(self.set_direction, name))
             group.addButton(button)
             self._buttons[name] = button
-            row.addWidget(button)
         self.go = QPushButton("Follow")
         self.go.setToolTip("Carry the objects to the frames that have no valid mask yet" + hint("follow"))
         self.go.clicked.connect(self.follow_requested)
@@ -304,7 +302,7 @@ class FollowPanel(QWidget):
         progress = QHBoxLayout()
         for line, widgets in (
             (choices, ((self.which, 2), (self.reach, 3))),
-            (buttons, ((self.go, 2), (self.stop, 1))),
+            (buttons, (*((button, 2) for button in self._buttons.values()), (self.go, 5), (self.stop, 3))),
             (progress, ((self.bar, 1), (self.left, 1))),
         ):
             line.setSpacing(4)
@@ -314,7 +312,7 @@ class FollowPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for line in (choices, row, buttons, progress):
+        for line in (choices, buttons, progress):
             layout.addLayout(line)
         self.set_direction("both")
         self.set_progress(None)

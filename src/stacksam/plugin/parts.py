@@ -84,13 +84,13 @@ def small_button(text: str, tip: str, act: Callable[[], None]) -> QPushButton:
     return button
 
 
-def fit_rows(table: QTableView, least: int, most: int) -> None:
-    """Keep a table as high as its rows, between `least` and `most` of them."""
+def fit_rows(table: QTableView, frame: QWidget, least: int, most: int) -> None:
+    """Keep what holds a table as high as its rows, between `least` and `most` of them."""
 
     def fit(*_: object) -> None:
         rows = min(max(table.model().rowCount(), least), most)
         head = table.horizontalHeader().sizeHint().height()
-        table.setFixedHeight(head + rows * table.verticalHeader().defaultSectionSize() + 4)
+        frame.setFixedHeight(head + rows * table.verticalHeader().defaultSectionSize() + 4)
 
     table.model().rowsInserted.connect(fit)
     table.model().rowsRemoved.connect(fit)

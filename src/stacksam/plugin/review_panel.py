@@ -144,5 +144,7 @@ class ReviewPanel(QWidget):
                 )
             )
         self.strip.set_rows(strips)
+        # Up to its six rows it is not squeezed when the dock is too low for all: that scrolls.
+        self.strip.canvas.setMinimumHeight(self.strip.canvas.sizeHint().height())
         self.strip.set_current(self._current)
         self.strip.set_frame(self._frame)

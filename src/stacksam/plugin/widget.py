@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QApplication,
     QFrame,
@@ -20,6 +20,8 @@ from qtpy.QtWidgets import (
     QLabel,
     QMessageBox,
     QScrollArea,
+    QStackedWidget,
+    QTableView,
     QVBoxLayout,
     QWidget,
 )
@@ -41,13 +43,13 @@ from stacksam.plugin.layers import SessionLayers
 from stacksam.plugin.objects import ObjectsPanel
 from stacksam.plugin.pace import seconds_per_mask, told
 from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
-from stacksam.plugin.parts import Section, guarded, small_button, timer
+from stacksam.plugin.parts import Section, fit_rows, guarded, small_button, timer
 from stacksam.plugin.review import Thumb, thumbnail
 from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.stacks import opener_of
 from stacksam.plugin.state import State
+from stacksam.plugin.words import next_step, review_note
 from stacksam.session.models import Model
-from stacksam.session.predictor import Settings
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 
@@ -57,6 +59,9 @@ log = logging.getLogger(__name__)
 
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
+_SIZE = QSize(400, 700)
+_THUMB_SIDE = 52
+_FOLLOW, _REVIEW = 4, 5  # places among the sections
 
 
 class StacksamWidget(QWidget):
@@ -76,6 +81,7 @@ class StacksamWidget(QWidget):
         self.commands = Commands(self)
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
+        self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
         self._exporting = threading.Event()
         self._preview = timer(self, _QUIET_MS, self._show_preview)
@@ -104,6 +110,10 @@ class StacksamWidget(QWidget):
         self.export_part = ExportPanel()
         self.next_step = QLabel()
         self.next_step.setWordWrap(True)
+        self.next_step.setAlignment(Qt.AlignmentFlag.AlignVCenter)
+        # Two lines at once, so that nothing below moves when the sentence grows.
+        self.next_step.setMinimumHeight(2 * self.next_step.fontMetrics().lineSpacing() + 6)
+        self.next_step.setStyleSheet("border-left: 3px solid palette(highlight); padding-left: 6px;")
         self.undo_button = small_button("↶ Undo", hint("undo"), self.acts["undo"])
         self.redo_button = small_button("↷ Redo", hint("redo"), self.acts["redo"])
         self.help_button = small_button("? Keys", "What every key does", self._show_help)
@@ -112,11 +122,14 @@ class StacksamWidget(QWidget):
         top = QHBoxLayout()
         top.addWidget(self.undo_button)
         top.addWidget(self.redo_button)
-        top.addStretch(1)
+        top.addWidget(self.prompt_part.busy, 1)
         top.addWidget(self.help_button)
+        find = self.objects_part.findChild
+        fit_rows(find(QTableView), find(QStackedWidget), 3, 6)
         inner = QWidget()
         column = QVBoxLayout(inner)
-        column.setContentsMargins(6, 6, 6, 6)
+        column.setContentsMargins(2, 2, 4, 2)
+        column.setSpacing(0)
         self.sections = [
             Section(number, title, part)
             for number, (title, part) in enumerate(
@@ -152,10 +165,16 @@ class StacksamWidget(QWidget):
         for section in self.sections[:2]:
             section.set_folded(is_open)
         for section in self.sections[2:]:
-            section.set_folded(not is_open)
+            section.set_folded(not is_open or section in self.sections[_REVIEW:])
             section.setEnabled(is_open)
+            section.set_note("")
+        self._reviewable = False
         for button in (self.undo_button, self.redo_button):
             button.setEnabled(False)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """As wide as buttons and words need."""
+        return _SIZE
 
     def _connect(self) -> None:
         do = self._wire
@@ -164,8 +183,7 @@ class StacksamWidget(QWidget):
         c.closed.connect(self._closed)
         c.state_changed.connect(self._show_state)
         c.painted.connect(self._labels_changed)
-        c.busy.connect(self.prompt_part.set_busy)
-        c.busy.connect(lambda text: self.image_part.set_message(text if c.session is None else ""))
+        c.busy.connect(self._show_busy)
         c.progress.connect(self._show_progress)
         c.downloading.connect(self._show_download)
         c.failed.connect(self._failed)
@@ -209,9 +227,6 @@ class StacksamWidget(QWidget):
             emitter.connect(callback)
         self._leave = _closer(self.controller, self.bridge, self._viewer_events)
         self.destroyed.connect(self._leave)
-        application = QApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self.controller.shut_down)
 
     def _wire(self, signal: Any, act: Callable[..., Any]) -> None:
         signal.connect(guarded(act, self.fail))
@@ -222,6 +237,7 @@ class StacksamWidget(QWidget):
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         active = self.viewer.layers.selection.active
         self.image_part.set_layers(images, active if isinstance(active, Image) else None)
+        self._tell_next()
 
     def _layer_removed(self, _event: Any = None) -> None:
         self._images_changed()
@@ -313,7 +329,7 @@ class StacksamWidget(QWidget):
                 self.model_part.name(),
                 self.model_part.device_name() or config.torch_device,
                 folder,
-                Settings(cache_bytes=config.cache_bytes),
+                config.settings(),
             )
         )
 
@@ -332,7 +348,10 @@ class StacksamWidget(QWidget):
             return
         self._make_layers(session)
         self._set_open(True)
-        self.sections[4].set_folded(self._task == "segment" or session.stack.n_frames == 1)
+        self.sections[_FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
+        count = session.stack.n_frames
+        self.sections[0].set_note(f"{session.stack.name} · {count} frame{'' if count == 1 else 's'}")
+        self.sections[1].set_note(self.model_part.name())
         self.image_part.start.setEnabled(True)
         self.image_part.set_running(session.stack.name)
         self.model_part.refresh()
@@ -385,15 +404,23 @@ class StacksamWidget(QWidget):
             self.deleteLater()
 
     def _measure(self, session: Session) -> None:
-        """Say what this machine makes of the model."""
+        """Say what this machine makes of the model, where finding out takes no time worth speaking of."""
+        if not session.model.windowed:
+            return  # told by the pace of following instead
 
         def work(session: Session) -> float:
             return seconds_per_mask(session.model)
 
-        def done(seconds: float) -> None:
-            self.model_part.set_pace(told(seconds, session.stack.n_frames, session.model.device))
+        self.controller.ask(work, self._show_pace, "Timing the model")
 
-        self.controller.ask(work, done, "Timing the model")
+    def _show_pace(self, seconds: float) -> None:
+        session = self.controller.session
+        if session is None:
+            return
+        device = session.model.device
+        self.model_part.set_pace(told(seconds, session.stack.n_frames, device))
+        pace = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+        self.sections[1].set_note(f"{self.model_part.name()} on {device.type} · {pace} a mask")
 
     # Showing
 
@@ -418,6 +445,10 @@ class StacksamWidget(QWidget):
                 state.object_ids,
                 self._export_folder(session),
             )
+        if not self._reviewable and any(row.n_frames > len(row.prompted) for row in state.objects):
+            self._reviewable = True  # once: the user may fold it again
+            self.sections[_REVIEW].set_folded(False)
+        self.sections[_REVIEW].set_note(review_note(state))
         self._show_current()
         self._tell_next()
         if not self.controller.following:
@@ -429,24 +460,20 @@ class StacksamWidget(QWidget):
 
     def _tell_next(self) -> None:
         """One sentence on what to do now."""
-        state, session = self.controller.state, self.controller.session
-        if session is None:
-            text = (
-                "Choose an image and press <b>Start</b>."
-                if self.image_part.layer() is not None
-                else "Open an image to begin."
-            )
-        elif self.controller.following:
-            text = "Following … look around meanwhile; a click on a wrong mask corrects it."
-        elif not state.objects:
-            text = "<b>Click an object in the picture.</b> Its mask appears at once."
-        elif all(row.n_frames <= len(row.prompted) for row in state.objects) and state.n_frames > 1:
-            text = "Click more objects (<b>N</b> for each new one), then press <b>Follow</b>."
-        elif any(row.n_stale for row in state.objects):
-            text = "Corrected. Press <b>Follow</b>: only what rests on the correction is done again."
-        else:
-            text = "Look at unsure frames (<b>W</b>), click to correct, <b>K</b> to accept; then export."
+        text = next_step(
+            self.controller.state,
+            has_image=self.image_part.layer() is not None,
+            has_session=self.controller.session is not None,
+            opening=bool(self.prompt_part.busy.text()),
+            following=self.controller.following,
+            current=self.controller.current,
+        )
         self.next_step.setText(text)
+
+    def _show_busy(self, text: str) -> None:
+        self.prompt_part.set_busy(text)
+        if self.controller.session is None:
+            self._tell_next()
 
     def _labels_changed(self, frames: frozenset[int] | None) -> None:
         if self.layers is not None:
@@ -456,6 +483,10 @@ class StacksamWidget(QWidget):
 
     def _show_progress(self, progress: Progress | None) -> None:
         self.follow_part.set_progress(progress)
+        if progress is not None and progress.seconds_each is not None:
+            self._pace = progress.seconds_each
+        elif self._pace is not None:
+            self._show_pace(self._pace)
         if progress is None or progress.done == 0:
             self._tell_next()
 
@@ -504,6 +535,7 @@ class StacksamWidget(QWidget):
             if self.layers.tool == "paint":
                 self.load_paint()
         self._show_current()
+        self._tell_next()
         self._thumbs.start()
 
     def _show_current(self) -> None:
@@ -555,7 +587,7 @@ class StacksamWidget(QWidget):
                     continue
                 else:  # not seen here: show the place where it was
                     mask = np.zeros((box[2] - box[0], box[3] - box[1]), bool)
-                seen = thumbnail(session.stack.frame(frame), box, mask)
+                seen = thumbnail(session.stack.frame(frame), box, mask, _THUMB_SIDE)
                 made.append(Thumb(frame, *seen, values[frame]))
             return made
 
@@ -601,11 +633,16 @@ class StacksamWidget(QWidget):
 def _closer(controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]]) -> Callable[..., None]:
     """What is left to do when the dock is gone; holds no reference to it."""
 
+    application = QApplication.instance()
+
     def close(*_: object) -> None:
         bridge.close()
+        if events:
+            application.aboutToQuit.disconnect(close)
         while events:
             emitter, callback = events.pop()
             emitter.disconnect(callback)
         controller.shut_down()
 
+    application.aboutToQuit.connect(close)
     return close

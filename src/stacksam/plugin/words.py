@@ -1,0 +1,80 @@
+"""What the dock says of how things stand: one sentence on what to do now, and notes beside titles. No Qt."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stacksam.plugin.state import ObjectRow, State
+from stacksam.tracks.review import FINE
+
+__all__ = ["n_unsure", "next_step", "review_note"]
+
+
+def next_step(
+    state: State, *, has_image: bool, opening: bool, has_session: bool, following: bool, current: int
+) -> str:
+    """One sentence on what to do now, as HTML.
+
+    Parameters
+    ----------
+    state : State
+    has_image, opening, has_session, following : bool
+        Whether an image is chosen, a session is being opened on it, one is open, and objects are being
+        followed.
+    current : int
+        The current object; it need not exist yet.
+    """
+    if not has_image and not has_session:
+        return "<b>Open an image</b> to begin."
+    if not has_session:
+        ask = "Look how the image is read, then press <b>Start</b>."
+        return "Getting ready; this takes a moment." if opening else ask
+    if following:
+        return "Following … look around meanwhile; a click on a wrong mask corrects it."
+    if not state.objects:
+        return "<b>Click an object</b> in the picture: its mask appears at once."
+    if any(_is_new(row, state.n_frames) for row in state.objects):
+        return "Click again to refine, or <b>N</b> and click the next object. Then press <b>Follow</b>."
+    if any(row.n_stale for row in state.objects):
+        return "Corrected. Press <b>Follow</b>: only what rests on the correction is done again."
+    return _review_step(state, current)
+
+
+def _is_new(row: ObjectRow, n_frames: int) -> bool:
+    """Whether an object was prompted and not followed."""
+    return row.n_frames <= len(row.prompted) < n_frames
+
+
+def _review_step(state: State, current: int) -> str:
+    unsure = [i for i in state.object_ids if n_unsure(state, i)]
+    if current in unsure:
+        frames = _count(n_unsure(state, current), "unsure frame")
+        return f"Object {current} has {frames}: <b>W</b> shows the worst. Click to correct it, <b>K</b> to accept."
+    if unsure:
+        names = ", ".join(map(str, unsure[:5])) + (" …" if len(unsure) > 5 else "")
+        which = "object" if len(unsure) == 1 else "objects"
+        return f"Unsure frames are left in {which} <b>{names}</b>: choose one in the table, then <b>W</b>."
+    return "No mask is unsure. Look once through the frames, then open <b>Export</b>."
+
+
+def n_unsure(state: State, object_id: int) -> int:
+    """Number of frames of an object that are worth a look: neither prompted nor accepted, and not sure."""
+    scores, values = state.scores.get(object_id), state.confidences.get(object_id)
+    if scores is None or values is None:
+        return 0
+    return int(np.count_nonzero((values < FINE) & ~scores.locked & ~scores.prompted))
+
+
+def review_note(state: State) -> str:
+    """How many masks there are, and how many of them are worth a look; empty without any."""
+    total = sum(row.n_frames for row in state.objects)
+    if not total:
+        return ""
+    unsure = sum(n_unsure(state, i) for i in state.object_ids)
+    accepted = sum(row.n_locked for row in state.objects)
+    parts = [_count(total, "mask"), f"{unsure} unsure"] + ([f"{accepted} accepted"] if accepted else [])
+    return " · ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
