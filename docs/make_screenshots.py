@@ -1,12 +1,14 @@
 """Make the pictures of the plugin for the tutorial: a real window, driven through every state.
 
-In the root of a clone with the plugin installed, on any display; a virtual one gives the same sizes everywhere::
+In the root of a clone, with the plugin installed. On a virtual display sizes are the same everywhere::
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python docs/make_screenshots.py
 
-Pictures go to ``docs/images``, or to the folder that is named. Sessions and settings go to a temporary folder, so
-that nothing of the user's is read or changed.
+Pictures go to ``docs/images``, or to the folder that is named. Sessions, settings and exports go to a
+temporary folder, so that nothing of the user's is read or changed. It takes a minute or two.
 """
+
+# ruff: noqa: E402  napari reads where its settings are when it is imported
 
 from __future__ import annotations
 
@@ -14,37 +16,39 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-_HOME = tempfile.TemporaryDirectory(prefix="stacksam-pictures-")
-os.environ["STACKSAM_HOME"] = str(Path(_HOME.name) / "home")
-os.environ["NAPARI_CONFIG"] = str(Path(_HOME.name) / "napari.yaml")
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="stacksam-pictures-", ignore_cleanup_errors=True)
+os.environ["STACKSAM_HOME"] = str(Path(_TEMPORARY.name) / "home")
+os.environ["NAPARI_CONFIG"] = str(Path(_TEMPORARY.name) / "napari.yaml")
 
 import napari
-from qtpy.QtCore import QPoint, QRect, Qt
+import numpy as np
+from PIL import Image
+from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QMenu, QMessageBox, QWidget
+from qtpy.QtWidgets import QApplication, QCheckBox, QLineEdit, QMenu, QPushButton, QScrollArea, QWidget
+from scipy.ndimage import distance_transform_edt
+from skimage.measure import find_contours
 
-from stacksam.io import read_labels
 from stacksam.assets import sample
+from stacksam.io import read_labels
 from stacksam.plugin.contributions import sample_timelapse, sample_zstack
 from stacksam.plugin.controller import Progress
 from stacksam.plugin.widget import StacksamWidget
-from stacksam.session.prompts import Box, Point
+from stacksam.plugin.words import n_unsure
 
 SIZE = (1400, 900)
 SECONDS = 120.0
 """Until something that was to happen counts as not happening."""
 MOST_BYTES = 200_000
-
-# Places (y, x) on frame 0 of the time-lapse.
-CELLS = ((58.0, 60.0), (84.0, 92.0), (60.0, 175.0))
-BOXED = (176.0, 172.0, 216.0, 219.0)
+GOOD = 0.9
+"""IoU below which the pictures call a mask wrong."""
+_LEFT, _SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier
+Place = tuple[float, float]  # (y, x) in pixels of a frame
+BoxOf = tuple[float, float, float, float]  # (y0, x0, y1, x1)
 
 
 class Studio:
@@ -62,7 +66,12 @@ class Studio:
         self.viewer.window.resize(*SIZE)
         self.dock = StacksamWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.dock, name="stacksam")
-        self.wait(lambda: self.dock.isVisible() and self.dock.window().width() == SIZE[0])
+        self.wait(lambda: self.dock.isVisible() and self.window.width() == SIZE[0])
+
+    @property
+    def window(self) -> Any:
+        """The window that the dock is in."""
+        return self.dock.window()
 
     # Waiting
 
@@ -79,71 +88,58 @@ class Studio:
     def settle(self) -> None:
         """Wait until everything that was asked for is done and shown."""
         for _ in range(2):  # what is shown may ask for more, such as thumbnails
-            QTest.qWait(200)  # timers of the dock that wait for a pause
+            QTest.qWait(200)  # longer than the dock waits for a pause of the user
             answered: list[None] = []
             self.dock.controller.run(lambda: None, answered.append, "Waiting")
-            self.wait(lambda: bool(answered) and not self.dock.controller.following)
+            self.wait(lambda known=answered: bool(known) and not self.dock.controller.following)
+
+    def notes(self) -> list[QWidget]:
+        """Notifications in the window."""
+        found = self.window.findChildren(QWidget)
+        return [w for w in found if type(w).__name__ == "NapariQtNotification" and w.isVisible()]
 
     def quiet(self) -> None:
         """Close notifications."""
         for note in self.notes():
-            note.close()
+            note.findChild(QPushButton, "close_button").click()
         self.wait(lambda: not self.notes())
-
-    def notes(self) -> list[QWidget]:
-        """Notifications in the window."""
-        window = self.dock.window()
-        found = window.findChildren(QWidget) if window is not None else []
-        return [w for w in found if type(w).__name__ == "NapariQtNotification" and w.isVisible()]
 
     # Pictures
 
     def shoot(self, name: str, *, notes: bool = False) -> None:
-        """Take a picture of the whole window."""
+        """Take a picture of the window as it is when all is done."""
         self.settle()
         if notes:
-            self.wait(lambda: self.notes() and all(note.windowOpacity() > 0.85 for note in self.notes()), 5)
+            self.wait(self.notes)
+            QTest.qWait(600)  # notifications fade in
         else:
             self.quiet()
-        self._save(name)
+        self.shoot_now(name)
 
     def shoot_now(self, name: str) -> None:
-        """Take a picture while something runs."""
+        """Take a picture of the window while something runs."""
         QApplication.processEvents()
-        self._save(name)
-
-    def _save(self, name: str) -> None:
-        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-        self._write(name, np.asarray(pixels)[..., :3])
+        save(np.asarray(self.viewer.screenshot(canvas_only=False, flash=False))[..., :3], self.folder, name)
 
     def shoot_screen(self, name: str) -> None:
         """Take a picture with what lies over the window: menus and dialogs."""
-        QTest.qWait(300)  # to be drawn
-        window = self.dock.window()
-        place = window.frameGeometry()
-        image = window.screen().grabWindow(0, place.x(), place.y(), place.width(), place.height()).toImage()
+        QTest.qWait(300)  # the display draws in its own time
+        place = self.window.frameGeometry()
+        image = self.window.screen().grabWindow(0, place.x(), place.y(), *SIZE).toImage()
         image = image.convertToFormat(image.Format.Format_RGB888)
         data = np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
         rows = data.reshape(image.height(), image.bytesPerLine())[:, : 3 * image.width()]
-        self._write(name, rows.reshape(image.height(), image.width(), 3))
-
-    def _write(self, name: str, pixels: Any) -> None:
-        path = self.folder / f"tutorial-{name}.png"
-        picture = Image.fromarray(np.ascontiguousarray(pixels))
-        for colors in (256, 128, 64, 32):
-            small = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-            small.save(path, optimize=True)
-            if path.stat().st_size <= MOST_BYTES:
-                break
-        print(f"{path}  {picture.width} x {picture.height}  {path.stat().st_size / 1e3:.0f} kB")
+        save(rows.reshape(image.height(), image.width(), 3), self.folder, name)
 
     # Doing
 
-    def open(self, layers: list[Any]) -> None:
-        """Open a sample and start on it."""
+    def open(self, layers: Sequence[Any], frame: int) -> None:
+        """Open a sample, and show a frame."""
         for data, arguments, _kind in layers:
             self.viewer.add_image(data, **arguments)
+        self.viewer.dims.set_current_step(0, frame)
         self.wait(self.dock.image_part.start.isEnabled)
+        self.wait(lambda: not self.dock.image_part.preview.pixmap().isNull())
 
     def start(self) -> None:
         """Press Start."""
@@ -151,29 +147,50 @@ class Studio:
         self.wait(lambda: self.dock.layers is not None)
         self.settle()
 
-    def click(self, frame: int, yx: tuple[float, float]) -> None:
+    def click(self, frame: int, yx: Place) -> None:
         """Click a place in the picture for the current object."""
         layers = self.dock.layers
         layers.points.add(layers.placement.to_data(frame, *yx))
         self.settle()
 
-    def box(self, frame: int, yxyx: tuple[float, float, float, float]) -> None:
-        """Drag a box."""
+    def box(self, frame: int, yxyx: BoxOf) -> None:
+        """Drag a box for the current object."""
         y0, x0, y1, x1 = yxyx
-        layers = self.dock.layers
-        corners = [layers.placement.to_data(frame, y, x) for y, x in ((y0, x0), (y0, x1), (y1, x1), (y1, x0))]
-        layers.boxes.add_rectangles([np.array(corners)])
+        place = self.dock.layers.placement
+        corners = [place.to_data(frame, y, x) for y, x in ((y0, x0), (y0, x1), (y1, x1), (y1, x0))]
+        self.dock.layers.boxes.add_rectangles([np.array(corners)])
         self.settle()
 
-    def new(self) -> None:
-        """Begin another object."""
-        self.dock.commands.new_object()
+    def lasso(self, frame: int, mask: Any) -> None:
+        """Draw around a mask for the current object."""
+        outline = max(find_contours(np.pad(mask, 1).astype(float), 0.5), key=len)[:-1:2] - 1
+        layers = self.dock.layers
+        layers.boxes.add_polygons([np.array([layers.placement.to_data(frame, y, x) for y, x in outline])])
+        self.settle()
 
     def follow(self) -> None:
         """Press Follow, and wait for the end."""
         self.dock.follow_part.go.click()
-        self.wait(lambda: not self.dock.controller.following and not self.dock.follow_part.stop.isEnabled())
+        self.wait(lambda: not self.dock.controller.following)
         self.settle()
+
+    def unfold(self, section: int) -> None:
+        """Click the title of a part of the dock, and scroll to its end."""
+        part = self.dock.sections[section]
+        if part.content.isHidden():
+            part.head.click()
+        QTest.qWait(50)  # to be laid out
+        bar = self.dock.findChild(QScrollArea).verticalScrollBar()
+        bar.setValue(bar.maximum())
+
+    def select(self, object_id: int, first: int, last: int) -> None:
+        """Shift-drag over frames of an object in the review strip."""
+        canvas = self.dock.review_part.strip.canvas
+        ends = [canvas.frame_rect(object_id, frame).center() for frame in (first, last)]
+        QTest.mousePress(canvas, _LEFT, _SHIFT, ends[0])
+        QTest.mouseMove(canvas, ends[1])
+        QTest.mouseRelease(canvas, _LEFT, _SHIFT, ends[1])
+        self.wait(lambda: self.dock.review_part.span() == (first, last))
 
     def close(self) -> None:
         """Close the window."""
@@ -181,70 +198,221 @@ class Studio:
         QTest.qWait(100)
 
 
-def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    studio = Studio(folder)
-    begin(studio)
-    prompts(studio)
-    follow(studio)
-    studio.close()
-    volume(Studio(folder))
+def save(pixels: Any, folder: Path, name: str) -> None:
+    """Write a picture with as many colours as its size allows."""
+    path = folder / f"tutorial-{name}.png"
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    for colors in (256, 192, 128, 64):
+        picture.quantize(colors, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
+        if path.stat().st_size <= MOST_BYTES:
+            break
+    print(f"{path}  {picture.width} x {picture.height}  {path.stat().st_size / 1e3:.0f} kB")
+
+
+def bounds(mask: Any) -> BoxOf:
+    """The box about a mask."""
+    y, x = np.nonzero(mask)
+    return float(y.min()), float(x.min()), float(y.max()), float(x.max())
+
+
+def iou(one: Any, other: Any) -> float:
+    """Intersection over union of two masks."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def inside(mask: Any) -> Place:
+    """The place of a mask that is farthest from its border."""
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return float(y), float(x)
+
+
+# What is shown
 
 
 def begin(studio: Studio) -> None:
+    """Until there is a session."""
     dock = studio.dock
     studio.shoot("empty")
-    studio.open(sample_timelapse())
-    studio.viewer.dims.set_current_step(0, 0)
-    studio.wait(lambda: not dock.image_part.preview.pixmap().isNull())
+    menu(studio)
+    studio.open(sample_timelapse(), 0)
     studio.shoot("image")
     dock.model_part.choose("sam2.1-tiny")
+    dock.image_part.start.setEnabled(False)
     dock.controller.busy.emit("Preparing the stack and the model …")
     dock.controller.downloading.emit(Progress(62_000_000, 155_906_050))
-    studio.shoot("model")
+    studio.shoot_now("model")
     dock.controller.downloading.emit(None)
     dock.controller.busy.emit("")
+    dock.image_part.start.setEnabled(True)
     dock.model_part.choose("nano")
     studio.start()
     studio.shoot("started")
 
 
-def prompts(studio: Studio) -> None:
+def menu(studio: Studio) -> None:
+    """The samples in the File menu."""
+    file = find_menu(studio.window.menuBar(), "File")
+    samples = find_menu(file, "Open Sample")
+    ours = find_menu(samples, "stacksam")
+    place = studio.window.menuBar().mapToGlobal(QPoint(4, studio.window.menuBar().height()))
+    for one, other in ((file, samples), (samples, ours), (ours, None)):
+        one.popup(place)
+        studio.wait(one.isVisible)
+        if other is not None:
+            one.setActiveAction(other.menuAction())
+            place = one.mapToGlobal(one.actionGeometry(other.menuAction()).topRight())
+    studio.shoot_screen("samples")
+    for one in (ours, samples, file):
+        one.hide()
+
+
+def find_menu(parent: Any, title: str) -> QMenu:
+    """A menu by its title."""
+    for action in parent.actions():
+        if action.menu() is not None and title in action.text().replace("&", ""):
+            return action.menu()
+    titles = [action.text() for action in parent.actions()]
+    raise SystemExit(f"there is no menu {title!r} among {titles}; is the plugin installed?")
+
+
+def prompts(studio: Studio, truth: Any) -> None:
+    """Objects of the first frame."""
     dock = studio.dock
-    studio.click(0, CELLS[0])
+    studio.click(0, inside(truth[0] == 2))
     studio.shoot("click")
-    for cell in CELLS[1:]:
-        studio.new()
-        studio.click(0, cell)
+    for cell in (3, 6):
+        dock.commands.new_object()
+        studio.click(0, inside(truth[0] == cell))
     studio.shoot("objects")
-    studio.new()
+    dock.commands.new_object()
     dock.commands.tool_box()
-    studio.box(0, BOXED)
+    studio.box(0, bounds(truth[0] == 8))
     studio.shoot("box")
     dock.commands.tool_paint()
-    studio.settle()
     studio.shoot("brush")
     dock.commands.tool_point()
 
 
 def follow(studio: Studio) -> None:
+    """While objects are followed."""
     dock = studio.dock
     dock.follow_part.go.click()
-    studio.wait(lambda: dock.follow_part.bar.value() > 30)
+    studio.wait(lambda: dock.follow_part.bar.value() > 30 and "left" in dock.follow_part.left.text())
+    studio.viewer.dims.set_current_step(0, 6)
+    QTest.qWait(100)
     studio.shoot_now("follow")
     studio.wait(lambda: not dock.controller.following)
+
+
+def review(studio: Studio, truth: Any) -> None:
+    """Unsure frames, a correction and what comes of it, and a range that is accepted."""
+    dock = studio.dock
     studio.settle()
-    for row in dock.controller.state.objects:
-        print(row, dock.controller.state.confidences[row.object_id].round(2))
+    ids = {1: 2, 2: 3, 3: 6, 4: 8}  # of our objects in the truth
+    current = max(ids, key=lambda i: n_unsure(dock.controller.state, i))
+    dock.controller.set_current(current)
     dock.commands.next_worst()
     studio.shoot("review")
+    session, own = dock.controller.session, truth == ids[current]
+    bad = (f for f in range(1, len(own)) if iou(session.mask(current, f), own[f]) < GOOD)
+    frame = next(bad, dock.frame())  # where it began: all that follows is done again
+    dock.go_to(current, frame)
+    mask = session.mask(current, frame)
+    spilled = int((mask & ~own[frame]).sum()) > int((~mask & own[frame]).sum())
+    dock.controller.set_sign(not spilled)
+    studio.click(frame, inside(mask ^ own[frame]))
+    if iou(session.mask(current, frame), own[frame]) < GOOD:  # a click does not do: draw it
+        dock.commands.undo()
+        dock.commands.tool_lasso()
+        studio.lasso(frame, own[frame])
+    studio.shoot("correct")
+    dock.commands.tool_point()
+    studio.follow()
+    studio.shoot("changed")
+    studio.select(current, frame, len(truth) - 1)
+    studio.shoot("range")
+    dock.review_part.accept.click()
+    studio.shoot("accept")
+
+
+def export(studio: Studio) -> None:
+    """What would be written, and what was."""
+    dock = studio.dock
+    dock.export_part.findChild(QLineEdit).setText("cells")  # in the folder that the script works in
+    for box in dock.export_part.findChildren(QCheckBox):
+        box.setChecked("Masks" not in box.text())
+    for section in (2, 3):
+        dock.sections[section].set_folded(True)
+    studio.unfold(6)
+    studio.shoot("export")
+    next(b for b in dock.export_part.findChildren(QPushButton) if b.text().startswith("Export")).click()
+    opens = next(b for b in dock.export_part.findChildren(QPushButton) if b.text() == "Open folder")
+    studio.wait(opens.isVisible)
+    studio.unfold(6)
+    studio.shoot("exported")
+    for section in (2, 3):
+        dock.sections[section].set_folded(False)
+
+
+def words(studio: Studio) -> None:
+    """An error, and the help."""
+    dock = studio.dock
+    dock.findChild(QScrollArea).verticalScrollBar().setValue(0)
+    dock.prompt_part.from_labels.click()
+    studio.shoot("error", notes=True)
+    studio.quiet()
+
+    def look() -> None:
+        dialog = QApplication.activeModalWidget()
+        if dialog is None or not dialog.isVisible():
+            QTimer.singleShot(50, look)
+            return
+        dialog.move(studio.window.geometry().center() - dialog.rect().center())
+        studio.shoot_screen("keys")
+        dialog.close()
+
+    QTimer.singleShot(50, look)
+    dock.help_button.click()
 
 
 def volume(studio: Studio) -> None:
-    studio.open(sample_zstack())
-    studio.viewer.dims.set_current_step(0, 12)
+    """A z-stack, along its depth, and in three dimensions."""
+    truth, frame = read_labels(sample("zstack_labels")).data[:], 12
+    studio.open(sample_zstack(), frame)
     studio.start()
+    studio.dock.commands.tool_box()
+    for number, cell in enumerate((1, 2, 4, 5), start=1):
+        studio.dock.controller.set_current(number)
+        studio.box(frame, bounds(truth[frame] == cell))
     studio.shoot("zstack")
+    studio.follow()
+    studio.dock.commands.tool_point()
+    for layer in studio.viewer.layers:
+        layer.visible = layer is studio.dock.layers.result
+    studio.viewer.dims.ndisplay = 3
+    studio.viewer.scene.camera.angles = (20, 35, 60)
+    studio.shoot("3d")
+
+
+def main(folder: Path) -> None:
+    """Make all pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.absolute()
+    os.chdir(_TEMPORARY.name)  # what is exported goes there
+    truth = read_labels(sample("timelapse_labels")).data[:]
+    studio = Studio(folder)
+    begin(studio)
+    prompts(studio, truth)
+    follow(studio)
+    review(studio, truth)
+    export(studio)
+    words(studio)
+    studio.close()
+    studio = Studio(folder)
+    volume(studio)
     studio.close()
 
 

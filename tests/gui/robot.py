@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QPushButton, QScrollArea, QWidget
-
 from scipy.ndimage import distance_transform_edt
 
 from stacksam.plugin.colors import color_of
@@ -171,7 +171,7 @@ class Robot:
         """The same in any widget."""
         self._mouse("Move", widget, places[0])
         self._mouse("Press", widget, places[0], keys)
-        for one, other in zip(places, places[1:], strict=False):
+        for one, other in pairwise(places):
             for step in range(1, steps + 1):
                 way = (other - one) * (step / steps)
                 self._mouse("Move", widget, one + way)
@@ -219,7 +219,7 @@ class Robot:
         """Unfold and scroll to what holds a widget."""
         parent = widget.parentWidget()
         while parent is not None:
-            if isinstance(parent, Section) and not parent.head.isChecked():
+            if isinstance(parent, Section) and widget is not parent.head and not parent.head.isChecked():
                 self.push(parent.head)
             if isinstance(parent, QScrollArea):
                 QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
@@ -258,7 +258,14 @@ class Robot:
         go = next(button for button in panel.findChildren(QPushButton) if button.text() == "Export")
         self.wait(go.isEnabled)
         self.push(go)
-        self.wait(lambda: any("written." in label.text() for label in panel.findChildren(QLabel)))
+        self.wait(
+            lambda: (
+                go.isVisible()
+                and any(
+                    label.isVisible() and "written." in label.text() for label in panel.findChildren(QLabel)
+                )
+            )
+        )
 
     def choose(self, box: QComboBox, value: object) -> None:
         """Choose an entry of a list by its data, with the arrow keys."""

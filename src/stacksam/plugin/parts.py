@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -18,8 +18,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-__all__ = ["Section", "fit_rows", "guarded", "small_button", "timer"]
+__all__ = ["Section", "Trouble", "fit_rows", "guarded", "small_button", "timer"]
 
+_TROUBLE_MS = 20_000
 _NOTE = 44  # characters of a note; more are left out in the middle
 
 
@@ -32,7 +33,14 @@ class Section(QWidget):
         Its place in the order of work.
     title : str
     content : QWidget
+
+    Attributes
+    ----------
+    opened : Signal(QWidget)
+        The user unfolded it; the content, once it is laid out.
     """
+
+    opened = Signal(QWidget)
 
     def __init__(self, number: int, title: str, content: QWidget) -> None:
         super().__init__()
@@ -46,6 +54,8 @@ class Section(QWidget):
         font.setBold(True)
         self.head.setFont(font)
         self.head.toggled.connect(self._fold)
+        self._laid_out = timer(self, 0, lambda: self.opened.emit(self.content))
+        self.head.clicked.connect(lambda unfolded: self._laid_out.start() if unfolded else None)
         self.note = QLabel()
         self.note.setEnabled(False)  # pale in any theme
         self.note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -54,7 +64,7 @@ class Section(QWidget):
         row.addWidget(self.head)
         row.addWidget(self.note, 1)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 4)
+        layout.setContentsMargins(0, 0, 0, 3)
         layout.setSpacing(2)
         layout.addLayout(row)
         layout.addWidget(content)
@@ -82,6 +92,24 @@ def small_button(text: str, tip: str, act: Callable[[], None]) -> QPushButton:
     button.setToolTip(tip)
     button.clicked.connect(lambda *_: act())
     return button
+
+
+class Trouble(QLabel):
+    """The last error or warning in full, for a while: napari's notifications show its beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setStyleSheet("border-left: 3px solid #d8463c; padding-left: 6px;")
+        self.hide()
+        self._end = timer(self, _TROUBLE_MS, self.hide)
+
+    def tell(self, text: str) -> None:
+        """Show a text."""
+        self.setText(text[:1].upper() + text[1:])
+        self.show()
+        self._end.start()
 
 
 def fit_rows(table: QTableView, frame: QWidget, least: int, most: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from stacksam.plugin.colors import color_of
@@ -64,14 +65,15 @@ class ReviewPanel(QWidget):
         self._changed: Mapping[int, set[int]] = {}
         self._current = 0
         self._frame = 0
-        self._range: tuple[int, int] | None = None
         self.strip.frame_clicked.connect(self.frame_clicked)
+        self.strip.frame_clicked.connect(lambda *_: self._tell())  # a plain click ends a selection
+        self.strip.canvas.installEventFilter(self)
         self.strip.range_selected.connect(self._select)
         self.gallery.clicked.connect(lambda frame: self.frame_clicked.emit(self._current, frame))
         self.everyone.toggled.connect(self._fill)
         self.worst.clicked.connect(self.worst_requested)
-        self.accept.clicked.connect(lambda: self.accept_requested.emit(*self.span()))
-        self.reject.clicked.connect(lambda: self.reject_requested.emit(*self.span()))
+        self.accept.clicked.connect(lambda: self._ask(self.accept_requested))
+        self.reject.clicked.connect(lambda: self._ask(self.reject_requested))
         self._tell()
 
     def set_state(self, state: State, changed: Mapping[int, set[int]]) -> None:
@@ -82,7 +84,6 @@ class ReviewPanel(QWidget):
     def set_current(self, object_id: int) -> None:
         """The object that buttons and thumbnails are for."""
         self._current = object_id
-        self._range = None
         if self.everyone.isChecked():
             self.strip.set_current(object_id)
         else:
@@ -102,15 +103,32 @@ class ReviewPanel(QWidget):
         self.gallery.set_items(thumbs)
 
     def span(self) -> tuple[int, int]:
-        """First and last frame that the buttons are for."""
-        return self._range or (self._frame, self._frame)
+        """First and last frame that the buttons are for: those selected in the strip, or the one shown."""
+        selection = self.strip.selection
+        if selection is None or selection[0] != self._current:
+            return self._frame, self._frame
+        return selection[1], selection[2]
 
-    def _select(self, object_id: int, first: int, last: int) -> None:
-        self._range = (first, last)
+    def clear_selection(self) -> None:
+        """Let the buttons be for the frame that is shown."""
+        self.strip.clear_selection()
+        self._tell()
+
+    def _ask(self, request: Any) -> None:
+        first, last = self.span()
+        self.clear_selection()
+        request.emit(first, last)
+
+    def _select(self, object_id: int, first: int, _last: int) -> None:
         if object_id != self._current:
             self.frame_clicked.emit(object_id, first)
-            self._range = (first, last)
         self._tell()
+
+    def eventFilter(self, _watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """See keys in the strip, of which Escape ends a selection."""
+        if event.type() == QEvent.Type.KeyRelease:
+            self._tell()
+        return False
 
     def _tell(self) -> None:
         first, last = self.span()

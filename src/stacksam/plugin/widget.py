@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import napari.viewer
 import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -43,7 +44,7 @@ from stacksam.plugin.layers import SessionLayers
 from stacksam.plugin.objects import ObjectsPanel
 from stacksam.plugin.pace import seconds_per_mask, told
 from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
-from stacksam.plugin.parts import Section, fit_rows, guarded, small_button, timer
+from stacksam.plugin.parts import Section, Trouble, fit_rows, guarded, small_button, timer
 from stacksam.plugin.review import Thumb, thumbnail
 from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.stacks import opener_of
@@ -72,9 +73,10 @@ class StacksamWidget(QWidget):
     viewer : napari.viewer.Viewer
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for just this annotation
         super().__init__()
-        self.viewer = viewer
+        # Napari hands out a proxy, through which a layer is never the same object twice.
+        self.viewer: Any = getattr(viewer, "__wrapped__", viewer)
         self.bridge = Bridge(self)
         self.controller = Controller(self.bridge.deliver)
         self.layers: SessionLayers | None = None
@@ -83,6 +85,7 @@ class StacksamWidget(QWidget):
         self._choice: LayerChoice | None = None
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
+        self._opening = ""  # what is being done before there is a session
         self._exporting = threading.Event()
         self._preview = timer(self, _QUIET_MS, self._show_preview)
         self._thumbs = timer(self, _QUIET_MS, self._ask_thumbs)
@@ -114,6 +117,7 @@ class StacksamWidget(QWidget):
         # Two lines at once, so that nothing below moves when the sentence grows.
         self.next_step.setMinimumHeight(2 * self.next_step.fontMetrics().lineSpacing() + 6)
         self.next_step.setStyleSheet("border-left: 3px solid palette(highlight); padding-left: 6px;")
+        self.trouble = Trouble()
         self.undo_button = small_button("↶ Undo", hint("undo"), self.acts["undo"])
         self.redo_button = small_button("↷ Redo", hint("redo"), self.acts["redo"])
         self.help_button = small_button("? Keys", "What every key does", self._show_help)
@@ -128,7 +132,7 @@ class StacksamWidget(QWidget):
         fit_rows(find(QTableView), find(QStackedWidget), 3, 6)
         inner = QWidget()
         column = QVBoxLayout(inner)
-        column.setContentsMargins(2, 2, 4, 2)
+        column.setContentsMargins(2, 2, 2, 2)
         column.setSpacing(0)
         self.sections = [
             Section(number, title, part)
@@ -145,17 +149,19 @@ class StacksamWidget(QWidget):
                 start=1,
             )
         ]
+        scroll = QScrollArea()
         for section in self.sections:
             column.addWidget(section)
+            section.opened.connect(scroll.ensureWidgetVisible)
         column.addStretch(1)
-        scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(inner)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setContentsMargins(2, 4, 2, 4)
         layout.addWidget(self.next_step)
+        layout.addWidget(self.trouble)
         layout.addLayout(top)
         layout.addWidget(scroll, 1)
         self.setMinimumWidth(340)
@@ -253,11 +259,11 @@ class StacksamWidget(QWidget):
             self._stop_session("The layers were removed. What was done is saved: press Start to go on.")
         elif not self.layers.present() and self.controller.session is not None:
             self._make_layers(self.controller.session)
-            show_warning("A layer that stacksam works with was removed; it was made again from the session.")
+            self.warn("A layer that stacksam works with was removed; it was made again from the session.")
 
     def _stop_session(self, why: str) -> None:
         self.controller.close_session()
-        show_warning(why)
+        self.warn(why)
 
     def _layer_chosen(self) -> None:
         layer = self.image_part.layer()
@@ -337,7 +343,7 @@ class StacksamWidget(QWidget):
         try:
             return read_config()
         except InputError as error:
-            show_warning(f"{error}. The default is used instead.")
+            self.warn(f"{error}. The default is used instead.")
             from stacksam.plugin.config import Config
 
             return Config()
@@ -464,16 +470,17 @@ class StacksamWidget(QWidget):
             self.controller.state,
             has_image=self.image_part.layer() is not None,
             has_session=self.controller.session is not None,
-            opening=bool(self.prompt_part.busy.text()),
+            opening=self._opening,
             following=self.controller.following,
             current=self.controller.current,
         )
         self.next_step.setText(text)
 
     def _show_busy(self, text: str) -> None:
-        self.prompt_part.set_busy(text)
-        if self.controller.session is None:
-            self._tell_next()
+        opened = self.controller.session is not None
+        self.prompt_part.set_busy(text if opened else "")
+        self._opening = "" if opened else text
+        self._tell_next()
 
     def _labels_changed(self, frames: frozenset[int] | None) -> None:
         if self.layers is not None:
@@ -501,12 +508,18 @@ class StacksamWidget(QWidget):
 
     def fail(self, error: Exception, title: str = "") -> None:
         """Tell the user what went wrong; the log has the rest."""
-        head = f"{title}: " if title else ""
-        if isinstance(error, StacksamError):
-            show_error(f"{head}{error}")
-        else:
+        text = f"{title}: {error}" if title else str(error)
+        if not isinstance(error, StacksamError):
             log.error("unexpected error", exc_info=error)
-            show_error(f"{head}{type(error).__name__}: {error}. Nothing that was found is lost.")
+            head = f"{title}: " if title else ""
+            text = f"{head}{type(error).__name__}: {error}. Nothing that was found is lost."
+        show_error(text)
+        self.trouble.tell(text)
+
+    def warn(self, text: str) -> None:
+        """Tell the user what happened that they may not have wanted."""
+        show_warning(text)
+        self.trouble.tell(text)
 
     def frame(self) -> int:
         """The frame that is shown, or InputError where it is none of the stack's."""

@@ -11,24 +11,24 @@ __all__ = ["n_unsure", "next_step", "review_note"]
 
 
 def next_step(
-    state: State, *, has_image: bool, opening: bool, has_session: bool, following: bool, current: int
+    state: State, *, has_image: bool, opening: str, has_session: bool, following: bool, current: int
 ) -> str:
     """One sentence on what to do now, as HTML.
 
     Parameters
     ----------
     state : State
-    has_image, opening, has_session, following : bool
-        Whether an image is chosen, a session is being opened on it, one is open, and objects are being
-        followed.
+    has_image, has_session, following : bool
+        Whether an image is chosen, a session is open on it, and objects are being followed.
+    opening : str
+        What is being done to open a session; empty for nothing.
     current : int
         The current object; it need not exist yet.
     """
     if not has_image and not has_session:
         return "<b>Open an image</b> to begin."
     if not has_session:
-        ask = "Look how the image is read, then press <b>Start</b>."
-        return "Getting ready; this takes a moment." if opening else ask
+        return opening or "Look how the image is read, then press <b>Start</b>."
     if following:
         return "Following … look around meanwhile; a click on a wrong mask corrects it."
     if not state.objects:
@@ -49,11 +49,11 @@ def _review_step(state: State, current: int) -> str:
     unsure = [i for i in state.object_ids if n_unsure(state, i)]
     if current in unsure:
         frames = _count(n_unsure(state, current), "unsure frame")
-        return f"Object {current} has {frames}: <b>W</b> shows the worst. Click to correct it, <b>K</b> to accept."
+        return f"Object {current} has {frames}: <b>W</b> goes there. Click to correct, <b>K</b> to accept."
     if unsure:
         names = ", ".join(map(str, unsure[:5])) + (" …" if len(unsure) > 5 else "")
-        which = "object" if len(unsure) == 1 else "objects"
-        return f"Unsure frames are left in {which} <b>{names}</b>: choose one in the table, then <b>W</b>."
+        which, choose = ("object", "it") if len(unsure) == 1 else ("objects", "one")
+        return f"Unsure frames are left in {which} {names}: choose {choose} in the table, then <b>W</b>."
     return "No mask is unsure. Look once through the frames, then open <b>Export</b>."
 
 
