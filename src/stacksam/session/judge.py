@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from stacksam.session.canvas import WINDOW_SIDE, View, object_size
 from stacksam.session.records import Record
 
-__all__ = ["LOGIT_LIMIT", "ended", "gone", "likeness", "overlap", "trust"]
+__all__ = ["LOGIT_LIMIT", "gone", "likeness", "overlap", "trust"]
 
 LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
-_PRESENT_IN_DEPTH = 0.5  # object score below which an object of a z-stack has ended
-_BELIEVED_IN_DEPTH = 0.65  # predicted IoU, likewise
 
 
 def trust(record: Record, all_found: Sequence[Record]) -> float:
@@ -40,19 +38,6 @@ def likeness(record: Record, previous: Record) -> float:
         return record.predicted_iou - 10.0 * (not record.mask.any())
     growth = abs(float(np.log(object_size(record.mask) / object_size(previous.mask))))
     return record.predicted_iou + _stable(record) - growth
-
-
-def ended(record: Record, previous: Record) -> bool:
-    """Whether an object of a z-stack has come to its end; there it does, and does not come back.
-
-    The bounds are the best of four pairs tried on five procedural z-stacks and the shipped one. They cut
-    long tubes short; see ``docs/benchmarks.md``.
-    """
-    return (
-        not previous.mask.any()
-        or record.object_score < _PRESENT_IN_DEPTH
-        or record.predicted_iou < _BELIEVED_IN_DEPTH
-    )
 
 
 def gone(record: Record) -> Record:

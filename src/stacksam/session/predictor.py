@@ -23,7 +23,7 @@ from stacksam.network.sam2 import Features, Masks, Memories
 from stacksam.session.canvas import View, bbox_of, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.feature_cache import FeatureCache
-from stacksam.session.judge import LOGIT_LIMIT, ended, gone, likeness, overlap, trust
+from stacksam.session.judge import LOGIT_LIMIT, gone, likeness, overlap, trust
 from stacksam.session.memory_bank import Memory, MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.prompts import Box, Mask, Point, Prompt
@@ -259,8 +259,9 @@ class Predictor:
             record = (
                 max(found, key=lambda one: likeness(one, request.previous)) if len(found) > 1 else found[0]
             )
-            if self.model.windowed and self.stack.frame_axis == "z" and ended(record, request.previous):
-                record = gone(record)
+            in_depth = self.model.windowed and self.stack.frame_axis == "z"
+            if in_depth and not request.previous.mask.any():
+                record = gone(record)  # what has ended in depth does not come back
             records.append(replace(record, step=step, sources=tuple(sorted(sources))))
         return records
 
