@@ -44,6 +44,8 @@ SIZE = (1400, 900)
 SECONDS = 120.0
 """Until something that was to happen counts as not happening."""
 MOST_BYTES = 200_000
+CELLS = {1: 7, 2: 10, 3: 3, 4: 2}
+"""Objects of the pictures, and what they are in the truth of the time-lapse."""
 GOOD = 0.9
 """IoU below which the pictures call a mask wrong."""
 _LEFT, _SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier
@@ -249,7 +251,6 @@ def begin(studio: Studio) -> None:
     dock.image_part.start.setEnabled(True)
     dock.model_part.choose("nano")
     studio.start()
-    studio.shoot("started")
 
 
 def menu(studio: Studio) -> None:
@@ -281,15 +282,15 @@ def find_menu(parent: Any, title: str) -> QMenu:
 def prompts(studio: Studio, truth: Any) -> None:
     """Objects of the first frame."""
     dock = studio.dock
-    studio.click(0, inside(truth[0] == 2))
+    studio.click(0, inside(truth[0] == CELLS[1]))
     studio.shoot("click")
-    for cell in (3, 6):
+    for cell in (CELLS[2], CELLS[3]):
         dock.commands.new_object()
         studio.click(0, inside(truth[0] == cell))
     studio.shoot("objects")
     dock.commands.new_object()
     dock.commands.tool_box()
-    studio.box(0, bounds(truth[0] == 8))
+    studio.box(0, bounds(truth[0] == CELLS[4]))
     studio.shoot("box")
     dock.commands.tool_paint()
     studio.shoot("brush")
@@ -311,29 +312,29 @@ def review(studio: Studio, truth: Any) -> None:
     """Unsure frames, a correction and what comes of it, and a range that is accepted."""
     dock = studio.dock
     studio.settle()
-    ids = {1: 2, 2: 3, 3: 6, 4: 8}  # of our objects in the truth
-    current = max(ids, key=lambda i: n_unsure(dock.controller.state, i))
-    dock.controller.set_current(current)
-    dock.commands.next_worst()
+    session = dock.controller.session
+
+    def quality(object_id: int) -> list[float]:
+        own = truth == CELLS[object_id]
+        return [iou(session.mask(object_id, f), own[f]) for f in range(len(own))]
+
+    unsure = max(CELLS, key=lambda i: n_unsure(dock.controller.state, i))
+    dock.controller.set_current(unsure)
+    if n_unsure(dock.controller.state, unsure):
+        dock.commands.next_worst()
     studio.shoot("review")
-    session, own = dock.controller.session, truth == ids[current]
-    bad = (f for f in range(1, len(own)) if iou(session.mask(current, f), own[f]) < GOOD)
-    frame = next(bad, dock.frame())  # where it began: all that follows is done again
+    current = min(CELLS, key=lambda i: np.mean(quality(i)))
+    own = truth == CELLS[current]
+    frame = next((f for f, value in enumerate(quality(current)) if value < GOOD), 0)  # where it began
     dock.go_to(current, frame)
-    mask = session.mask(current, frame)
-    spilled = int((mask & ~own[frame]).sum()) > int((~mask & own[frame]).sum())
-    dock.controller.set_sign(not spilled)
-    studio.click(frame, inside(mask ^ own[frame]))
-    if iou(session.mask(current, frame), own[frame]) < GOOD:  # a click does not do: draw it
-        dock.commands.undo()
-        dock.commands.tool_lasso()
-        studio.lasso(frame, own[frame])
+    studio.shoot("wrong")
+    dock.commands.tool_lasso()
+    studio.lasso(frame, own[frame])
     studio.shoot("correct")
     dock.commands.tool_point()
     studio.follow()
     studio.shoot("changed")
     studio.select(current, frame, len(truth) - 1)
-    studio.shoot("range")
     dock.review_part.accept.click()
     studio.shoot("accept")
 
@@ -358,12 +359,9 @@ def export(studio: Studio) -> None:
 
 
 def words(studio: Studio) -> None:
-    """An error, and the help."""
+    """The help, and an error."""
     dock = studio.dock
     dock.findChild(QScrollArea).verticalScrollBar().setValue(0)
-    dock.prompt_part.from_labels.click()
-    studio.shoot("error", notes=True)
-    studio.quiet()
 
     def look() -> None:
         dialog = QApplication.activeModalWidget()
@@ -376,6 +374,9 @@ def words(studio: Studio) -> None:
 
     QTimer.singleShot(50, look)
     dock.help_button.click()
+    dock.prompt_part.from_labels.click()
+    studio.shoot("error", notes=True)
+    studio.quiet()
 
 
 def volume(studio: Studio) -> None:
@@ -390,9 +391,9 @@ def volume(studio: Studio) -> None:
     studio.shoot("zstack")
     studio.follow()
     studio.dock.commands.tool_point()
+    studio.viewer.dims.ndisplay = 3
     for layer in studio.viewer.layers:
         layer.visible = layer is studio.dock.layers.result
-    studio.viewer.dims.ndisplay = 3
     studio.viewer.scene.camera.angles = (20, 35, 60)
     studio.shoot("3d")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "session")]  # for the next two
+sys.path.insert(0, str(Path(__file__).parent))  # for robot
+sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_model
 
 from random_model import DiscPredictor, random_model
 from robot import SECONDS, Robot
@@ -19,7 +20,7 @@ from robot import SECONDS, Robot
 def viewer(make_napari_viewer):
     """A napari window that is shown."""
     shown = make_napari_viewer(show=True)
-    shown.window.resize(1300, 900)
+    shown.window.resize(1200, 700)
     return shown
 
 

@@ -157,8 +157,18 @@ class Robot:
         """Click a pixel of the frame."""
         self.uncover(self.at(yx))
         self._mouse("Move", self.canvas, self.at(yx))
+        self._pointer = self.at(yx)
         self._mouse("Press", self.canvas, self.at(yx), keys)
         self._mouse("Release", self.canvas, self.at(yx), keys)
+
+    def hover(self, yx: tuple[float, float], steps: int = 6) -> None:
+        """Move to a pixel of the frame with no button held."""
+        end = self.at(yx)
+        start = getattr(self, "_pointer", end)
+        for step in range(1, steps + 1):
+            self._mouse("Move", self.canvas, start + (end - start) * (step / steps))
+            QApplication.processEvents()
+        self._pointer = end
 
     def drag(self, *path: tuple[float, float], keys: Any = _NONE, steps: int = 4) -> None:
         """Press at the first pixel, move through the others, and release at the last."""
@@ -209,7 +219,6 @@ class Robot:
     def follow(self) -> None:
         """Press Follow, and wait for the end."""
         self.push(self.dock.follow_part.go)
-        self.wait(lambda: self.dock.controller.following)
         self.wait_for_word("Followed to the end")
         self.followed()
 
@@ -248,8 +257,8 @@ class Robot:
         QTest.keyClicks(line, text)
         QTest.keyClick(line, Qt.Key.Key_Return)
 
-    def export(self, folder: Path, file_format: FileFormat) -> None:
-        """Export labels by the panel."""
+    def export(self, folder: Path, file_format: FileFormat, outcome: str = "written.") -> None:
+        """Export labels by the panel, and wait until it tells the outcome."""
         panel = self.dock.export_part
         box = next(box for box in panel.findChildren(QComboBox) if box.findData(file_format) >= 0)
         self.choose(box, file_format)
@@ -261,9 +270,7 @@ class Robot:
         self.wait(
             lambda: (
                 go.isVisible()
-                and any(
-                    label.isVisible() and "written." in label.text() for label in panel.findChildren(QLabel)
-                )
+                and any(label.isVisible() and outcome in label.text() for label in panel.findChildren(QLabel))
             )
         )
 

@@ -105,8 +105,8 @@ def slow(monkeypatch):
 def test_before_a_session_is_open_everything_says_what_to_do(desk):
     for act in (
         lambda: desk.controller.add(A),
-        lambda: desk.controller.follow(),
-        lambda: desk.controller.undo(),
+        desk.controller.follow,
+        desk.controller.undo,
         lambda: desk.controller.rename(1, "x"),
     ):
         with pytest.raises(InputError, match="press Start"):
@@ -343,10 +343,118 @@ def test_shutting_down_while_following_loses_nothing(monkeypatch, tmp_path):
     desk.open(40, folder=tmp_path / "s")
     desk.add(A)
     desk.controller.follow("forward")
-    desk.turn(lambda: any(p is not None and p.done > 2 for p in desk.progress))
+    desk.turn(lambda: len(set().union(*(f for f in desk.painted if f))) > 3)
     assert desk.controller.shut_down(30)
     with Session(small_stack(40), random_model(), tmp_path / "s") as session:
         frames = session.frames_of(1)
         assert len(frames) > 2
         for frame in frames:
             np.testing.assert_array_equal(np.asarray(session.labels[frame]) == 1, session.mask(1, frame))
+
+
+def hold_thread(desk) -> threading.Event:
+    """Keep the thread busy until the event is set."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        assert go_on.wait(30)
+
+    desk.controller.run(work, lambda _: None, "Waiting")
+    assert begun.wait(30)
+    return go_on
+
+
+def test_what_is_asked_between_two_clicks_comes_between_them(desk):
+    desk.open()
+    go_on = hold_thread(desk)
+    desk.controller.add(A)
+    desk.controller.remove(A)
+    desk.controller.add(B)
+    go_on.set()
+    desk.turn(lambda: desk.objects() == (2,))
+    assert desk.controller.prompts == (B,)
+    assert desk.controller.session.history == ("add", "remove", "add")
+
+
+def test_undo_while_a_click_waits_takes_that_click_back(desk):
+    desk.open()
+    desk.add(A)
+    go_on = hold_thread(desk)
+    desk.controller.add(B)
+    desk.controller.undo()
+    go_on.set()
+    desk.turn(lambda: "Undone: add" in desk.noted)
+    desk.turn(lambda: desk.objects() == (1,))
+    desk.controller.redo()
+    desk.turn(lambda: desk.objects() == (1, 2))
+
+
+def test_a_pass_that_is_cancelled_before_it_begins_does_nothing(desk):
+    desk.open()
+    desk.add(A)
+    go_on = hold_thread(desk)
+    desk.controller.follow("forward")
+    desk.controller.undo()
+    go_on.set()
+    desk.turn(lambda: "Undone: add" in desk.noted)
+    desk.turn(lambda: not desk.controller.following)
+    desk.controller.redo()  # which a step of the pass would have made impossible
+    desk.turn(lambda: desk.objects() == (1,))
+    assert desk.controller.session.history == ("add",)
+
+
+def test_following_takes_a_click_along_that_is_being_answered(desk):
+    desk.open()
+    go_on = hold_thread(desk)
+    desk.controller.add(A)
+    desk.controller.follow("forward")
+    go_on.set()
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(lambda: desk.objects() == (1,) and desk.controller.state.objects[0].n_frames == 6)
+
+
+def test_a_second_pass_takes_over_and_is_told_of(desk, slow):
+    desk.open(20)
+    desk.add(A)
+    desk.controller.follow("forward")
+    assert slow.arrived.acquire(timeout=30)
+    desk.controller.follow("forward")
+    slow.let.release()
+    assert slow.arrived.acquire(timeout=30)
+    desk.turn(desk.inbox.empty)
+    assert desk.controller.following
+    slow.free()
+    desk.turn(lambda: not desk.controller.following)
+    assert "Followed to the end" in desk.noted
+
+
+def test_of_two_sessions_that_are_asked_for_the_newer_one_is_opened(desk, tmp_path):
+    first, second = small_stack(6), small_stack(8)
+    go_on = hold_thread(desk)
+    opening, wait = threading.Event(), threading.Event()
+
+    def slowly():
+        opening.set()
+        assert wait.wait(30)
+        return first
+
+    desk.controller.open(Opening(slowly, folder=lambda *_: tmp_path / "a"))
+    go_on.set()
+    assert opening.wait(30)
+    desk.controller.open(Opening(lambda: second, folder=lambda *_: tmp_path / "b"))
+    wait.set()
+    desk.turn(lambda: desk.controller.session is not None)
+    assert desk.controller.session.stack is second
+    with Session(first, random_model(), tmp_path / "a"):
+        pass  # nobody holds it any more
+
+
+def test_shutting_down_closes_the_session_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
+    monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())
+    desk = Desk()
+    desk.open(folder=tmp_path / "s")
+    desk.add(A)
+    assert desk.controller.shut_down(30)
+    assert (tmp_path / "s" / "session.json").is_file()

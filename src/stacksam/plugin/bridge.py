@@ -14,9 +14,12 @@ class Bridge(QObject):
 
     _given = Signal(object)
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(
+        self, parent: QObject | None = None, *, failed: Callable[[Exception], None] | None = None
+    ) -> None:
         super().__init__(parent)
         self._open = True
+        self._failed = failed
         self._given.connect(self._call, Qt.ConnectionType.QueuedConnection)
 
     def deliver(self, function: Callable[[], None]) -> None:
@@ -30,5 +33,11 @@ class Bridge(QObject):
 
     @Slot(object)
     def _call(self, function: Callable[[], None]) -> None:
-        if self._open:
+        if not self._open:
+            return
+        try:
             function()
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._failed(error)

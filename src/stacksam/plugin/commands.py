@@ -168,10 +168,11 @@ class Commands:
 
     def next_worst(self) -> None:
         """Go to the frame of the current object that most needs a look, then to the next one."""
-        scores = self.controller.state.scores.get(self.controller.current)
-        order = [] if scores is None else worst(scores, at_most=FINE)
+        state, current = self.controller.state, self.controller.current
+        scores = state.scores.get(current)
+        order = [] if scores is None else worst(scores, state.overlaps.get(current), at_most=FINE)
         if not order:
-            raise InputError(f"object {self.controller.current} has no unsure frame; look at another one")
+            raise InputError(f"object {current} has no unsure frame; look at another one")
         here = None if self.dock.layers is None else self.dock.layers.frame
         place = order.index(here) + 1 if here in order else 0
         self.dock.go_to(0, order[place % len(order)])

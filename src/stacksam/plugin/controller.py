@@ -31,6 +31,7 @@ __all__ = ["Controller", "Opening", "Progress", "Reach"]
 Reach = Literal["all", "to here", "to the next accepted frame"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
+_PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
 _RATE_STEPS = 20  # steps over which the remaining time is estimated
 
 
@@ -113,14 +114,19 @@ class Controller:
         self.changed: dict[int, set[int]] = {}
         self._model: Model | None = None
         self._snapshots = Snapshots()
-        self._pending: list[Prompt] = []
+        self._batch: list[Prompt] = []  # prompts that wait, since something else was asked
+        self._batch_number = 0
         self._in_flight: list[Prompt] = []
         self._seen: set[int] = set()  # frames that were looked at
         self._pending_lock = threading.Lock()
         self._snapshot_due = 0.0
+        self._progress_due = 0.0
         self._news: _News | None = None
         self._news_lock = threading.Lock()
         self._stop_download = threading.Event()
+        self._opening = 0  # grows when what is being opened is no longer wanted
+        self._made: Session | None = None  # the newest; the engine's thread closes it at the end
+        self._pass: Stream | None = None
         self.following = False
 
     # Opening and closing
@@ -128,6 +134,7 @@ class Controller:
     def open(self, opening: Opening) -> None:
         """Make a session; one that is open is closed first."""
         self.close_session()
+        token = self._opening
         self._stop_download.clear()
         self.busy.emit("Preparing the stack and the model …")
         snapshots = self._snapshots = Snapshots()
@@ -137,7 +144,7 @@ class Controller:
             stack = opening.stack()
             model = self._load(opening.model, opening.device)
             folder = None if opening.folder is None else opening.folder(stack, model)
-            session = Session(stack, model, folder, settings=opening.settings)
+            session = self._made = Session(stack, model, folder, settings=opening.settings)
             try:
                 return session, snapshots.take(session)
             except BaseException:
@@ -145,12 +152,17 @@ class Controller:
                 raise
 
         def done(made: tuple[Session, State]) -> None:
-            self.session, state = made
-            self.changed = {}
+            session, state = made
+            if token != self._opening:  # something else was asked for meanwhile
+                self._engine.submit(session.close, failed=self._fail("Closing"))
+                return
+            self.session, self.changed = session, {}
             self.set_current(max(state.object_ids, default=0) + 1)
-            self.opened.emit(self.session)
-            self._show(state)
+            self.opened.emit(session)
             self.busy.emit("")
+            if self.session is not session:  # who was told has closed it
+                return
+            self._show(state)
             if state.objects:
                 count = len(state.objects)
                 self.noted.emit(
@@ -180,26 +192,28 @@ class Controller:
 
     def close_session(self) -> None:
         """Close the session; what it has found is on disk."""
+        self._opening += 1
         self._engine.cancel()
         session, self.session = self.session, None
         if session is None:
             return
-        with self._pending_lock:
-            self._pending.clear()
+        self._next_batch()
         self._in_flight.clear()
         self.state = EMPTY
         self.changed = {}
         self._engine.submit(session.close, failed=self._fail("Closing"))
+        self.busy.emit("")
         self.closed.emit()
 
     def shut_down(self, timeout: float = 10.0) -> bool:
         """Close the session and end the thread; whether it ended in time."""
         self._stop_download.set()
-        session, self.session = self.session, None
-        ended = self._engine.close(timeout)
-        if session is not None and ended:
-            session.close()
-        return ended
+        self.session = None
+        return self._engine.close(timeout, last=self._close_made)
+
+    def _close_made(self) -> None:
+        if self._made is not None:
+            self._made.close()
 
     # Choosing
 
@@ -233,15 +247,17 @@ class Controller:
         """Answer prompts; those that wait already are answered together with them."""
         session = self._open_session()
         checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
+        batch, key = self._batch, f"add {self._batch_number}"
         with self._pending_lock:
-            self._pending += checked
+            batch += checked
         self._in_flight += checked
         self.busy.emit(self._looking(session, {p.frame for p in checked}))
         taken: list[Prompt] = []
 
         def work() -> set[int]:
             with self._pending_lock:
-                taken[:], self._pending = self._pending, []
+                taken[:] = batch
+                batch.clear()
             if taken:
                 session.add(*taken)
                 self._touched({p.frame for p in taken})
@@ -260,7 +276,7 @@ class Controller:
             arrived()
             self._fail("Prompt")(error)
 
-        self._submit(session, work, "Prompt", arrived, failed=failed, key="add")
+        self._submit(session, work, "Prompt", arrived, failed=failed, key=key)
 
     def _looking(self, session: Session, frames: set[int]) -> str:
         """What is being waited for: a whole frame takes its time when it is encoded."""
@@ -327,7 +343,7 @@ class Controller:
 
     def rename(self, object_id: int, name: str) -> None:
         """Give an object a name."""
-        self._act("Renaming", lambda s: s.rename(object_id, name))
+        self._act("Renaming", lambda s: s.rename(object_id, name), [object_id])
 
     def merge(self, into: int, others: Collection[int]) -> None:
         """Make several objects one."""
@@ -348,7 +364,7 @@ class Controller:
             (session.lock if locked else session.unlock)(object_id, known)
             self._forget_change(object_id, known)
 
-        self._act("Accepting" if locked else "Taking acceptance back", work)
+        self._act("Accepting" if locked else "Taking acceptance back", work, [object_id])
 
     def undo(self) -> None:
         """Take back the last action; a pass that runs ends."""
@@ -370,12 +386,14 @@ class Controller:
 
         self._submit(session, work, past)
 
-    def _act(self, title: str, act: Callable[[Session], Any]) -> None:
+    def _act(self, title: str, act: Callable[[Session], Any], objects: Collection[int] | None = None) -> None:
+        """Do something to some objects; None stands for any, which takes longer to show."""
         session = self._open_session()
 
-        def work() -> None:
+        def work() -> Collection[int] | None:
             act(session)
             self._touched(None)
+            return objects
 
         self._submit(session, work, title)
 
@@ -392,8 +410,9 @@ class Controller:
     ) -> None:
         """Carry objects from their prompted frames to others; see :meth:`Session.propagate`."""
         session = self._open_session()
-        ids = tuple(self.state.object_ids if objects is None else objects)
-        unknown = [i for i in ids if i not in self.state.object_ids]
+        known = sorted({*self.state.object_ids, *(p.object_id for p in self._in_flight)})
+        ids = tuple(known if objects is None else objects)
+        unknown = [i for i in ids if i not in known]
         if not ids or unknown:
             raise InputError(
                 "there is nothing to follow yet; click an object in the picture first"
@@ -419,21 +438,27 @@ class Controller:
             self._touched({update.frame}, meter.step(update.frame))
             self._snapshot(session, ids)
 
-        def ended(complete: bool) -> None:
-            self.following = False
+        def over() -> bool:
+            """Whether this pass was the one that runs, which it no longer is."""
+            if self._pass is not stream:
+                return False
+            self._pass, self.following = None, False
             self.progress.emit(None)
-            if self.session is session:
+            return self.session is session
+
+        def ended(complete: bool) -> None:
+            if over():
                 self._submit(session, lambda: None, "Following")
                 self.noted.emit("Followed to the end" if complete else "Stopped; what was found is kept")
 
         def failed(error: Exception) -> None:
-            self.following = False
-            self.progress.emit(None)
-            self._fail("Following")(error)
+            if over():
+                self._fail("Following")(error)
 
-        self.following = True
+        stream = Stream(begin, each, ended, failed)
+        self._pass, self.following = stream, True
         self.progress.emit(Progress(0, 0))
-        self._engine.start(Stream(begin, each, ended, failed))
+        self._engine.start(stream)
 
     def cancel(self) -> None:
         """End the pass after the frame in progress."""
@@ -449,12 +474,16 @@ class Controller:
         *,
         key: str | None = None,
         failed: Callable[[Exception], None] | None = None,
+        always: bool = False,
     ) -> None:
-        """Have something worked out from the session that changes nothing in it."""
+        """Have something worked out from the session that changes nothing in it.
+
+        `done` is not called if the session was closed by then, unless `always` is true.
+        """
         session = self._open_session()
 
         def shown(result: Any) -> None:
-            if self.session is session:
+            if always or self.session is session:
                 done(result)
 
         self._engine.submit(lambda: work(session), shown, failed=failed or self._fail(title), key=key)
@@ -489,6 +518,8 @@ class Controller:
         key: str | None = None,
     ) -> None:
         """Do `work`, which gives the objects that it touched (None for any), and show how things stand."""
+        if key is None:
+            self._next_batch()
         snapshots = self._snapshots
 
         def both() -> State:
@@ -501,6 +532,10 @@ class Controller:
                 self._show(state)
 
         self._engine.submit(both, shown, failed=failed or self._fail(title), key=key)
+
+    def _next_batch(self) -> None:
+        """Prompts from here on are not said together with those before; what was asked comes between."""
+        self._batch, self._batch_number = [], self._batch_number + 1
 
     def _show(self, state: State) -> None:
         self.state = state
@@ -518,7 +553,9 @@ class Controller:
             news, self._news = self._news, None
         if news is not None:
             self.painted.emit(news.frames)
-            if news.progress is not None and self.following:
+            now = time.perf_counter()
+            if news.progress is not None and self.following and now >= self._progress_due:
+                self._progress_due = now + _PROGRESS_SECONDS
                 self.progress.emit(news.progress)
 
     def _snapshot(self, session: Session, touched: Collection[int]) -> None:

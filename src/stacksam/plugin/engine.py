@@ -6,6 +6,7 @@ The main thread never waits for the session: it hands over jobs and goes on. Ans
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Deliver", "Engine", "Stream"]
+
+log = logging.getLogger(__name__)
 
 Deliver = Callable[[Callable[[], None]], None]
 """Has a function called on the main thread, in order."""
@@ -71,6 +74,7 @@ class Engine:
         self._stream: Stream | None = None
         self._wake = threading.Condition()
         self._closing = False
+        self._last: Callable[[], Any] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -123,10 +127,19 @@ class Engine:
                 self._stream.cancel()
                 self._wake.notify()
 
-    def close(self, timeout: float | None = None) -> bool:
-        """Drop what waits, end the step in progress and the thread; whether it ended in time."""
+    def close(self, timeout: float | None = None, last: Callable[[], Any] | None = None) -> bool:
+        """Drop what waits, end the step in progress and the thread; whether it ended in time.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for it.
+        last : callable, optional
+            What the thread does before it ends, also when that takes longer. Errors are logged.
+        """
         with self._wake:
             self._closing = True
+            self._last = last
             self._jobs.clear()
             if self._stream is not None:
                 self._stream.cancel()
@@ -148,6 +161,11 @@ class Engine:
             elif stream is not None:
                 self._follow(stream)
             elif self._closing:
+                if self._last is not None:
+                    try:
+                        self._last()
+                    except Exception:
+                        log.exception("error at the end of the thread %s", self._thread.name)
                 return
 
     def _do(self, job: _Job) -> None:
@@ -161,6 +179,9 @@ class Engine:
 
     def _follow(self, stream: Stream) -> None:
         """Work on the pass until it ends or a job comes."""
+        if stream.cancelled.is_set():  # while a job was done
+            self._finish(stream, False)
+            return
         try:
             steps = stream.begin()
             try:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -56,6 +57,9 @@ class ImagePanel(QWidget):
         self.others: dict[int, QSpinBox] = {}
         self.intensity = QComboBox()
         self.intensity.setToolTip("One mapping for the whole stack, so that bleaching stays what it is")
+        for box in (self.layer_box, self.frames, self.intensity, *self.channels):
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # long names are cut
+            box.setMinimumWidth(60)
         self.low, self.high = QLineEdit(), QLineEdit()
         for edit, text in ((self.low, "darkest"), (self.high, "brightest")):
             edit.setPlaceholderText(text)

@@ -29,7 +29,7 @@ class Key:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("T", "toggle_sign", "next click: part of the object / not part of it"),
+    Key("T", "toggle_sign", "next click: part of it / not part of it"),
     Key("N", "new_object", "start a new object"),
     Key("Shift-W", "tool_point", "point tool"),
     Key("Shift-R", "tool_box", "box tool"),
@@ -38,9 +38,9 @@ KEYS: tuple[Key, ...] = (
     Key("C", "next_candidate", "another mask for the last click"),
     Key("Alt-F", "follow", "follow, as set in the panel"),
     Key("Escape", "cancel", "stop following"),
-    Key("K", "accept", "accept this frame of the current object, or the selected frames"),
+    Key("K", "accept", "accept this frame, or the selected frames"),
     Key("Shift-K", "accept_all", "accept all frames of the current object"),
-    Key("W", "next_worst", "go to the next unsure frame of the current object"),
+    Key("W", "next_worst", "go to the next unsure frame of the object"),
     Key("Alt-Left", "previous_prompted", "previous frame with a prompt of the object"),
     Key("Alt-Right", "next_prompted", "next frame with a prompt of the object"),
     Key("Alt-Up", "previous_object", "previous object"),
@@ -57,8 +57,10 @@ def hint(action: str) -> str:
 
 def help_text() -> str:
     """All keys as an HTML table."""
+    key_style, what_style = "white-space:nowrap; padding-right:12px", "white-space:nowrap"
     rows = "".join(
-        f"<tr><td style='padding-right:12px'><b>{key.key}</b></td><td>{key.what}</td></tr>" for key in KEYS
+        f"<tr><td style='{key_style}'><b>{key.key}</b></td><td style='{what_style}'>{key.what}</td></tr>"
+        for key in KEYS
     )
     return f"<table>{rows}</table>"
 

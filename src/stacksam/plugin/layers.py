@@ -21,9 +21,11 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage.draw import polygon2mask
 
+from stacksam.errors import InputError
 from stacksam.plugin.colors import color_of, label_colormap
 from stacksam.plugin.coords import Placement
 from stacksam.plugin.labels_view import LabelsView
+from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.paint import PaintBuffer
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 
@@ -108,6 +110,7 @@ class SessionLayers:
             edge_width=2,
             face_color="transparent",
             features={"object_id": np.zeros(0, int)},
+            visible=False,  # see _reveal_boxes
             **kwargs,
         )
         self.points: Points = viewer.add_points(
@@ -119,8 +122,10 @@ class SessionLayers:
             features={"object_id": np.zeros(0, int), "positive": np.zeros(0, bool)},
             **kwargs,
         )
+        self._image_ndim = placement.layer.ndim
         self.tool: str | None = None
         self._shown: Counter[Prompt] = Counter()
+        self._hiding: tuple[frozenset[int], tuple[int, ...]] = (frozenset(), ())
         self._own = False  # whether the change of a layer is ours
         self._settle = _timer(_SETTLE_MS, self._read_prompts)
         self._repaint = _timer(_REFRESH_MS, self._refresh)
@@ -128,6 +133,7 @@ class SessionLayers:
             (self.points.events.data, self._changed),
             (self.boxes.events.data, self._changed),
             (self.paint.events.paint, self._painted),
+            (viewer.dims.events.ndisplay, self._turned),
         ]
         for emitter, callback in self._connected:
             emitter.connect(callback)
@@ -152,14 +158,15 @@ class SessionLayers:
             for layer in self.all:
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
+            switch_off_vertex_arrays()
 
     # Showing
 
     @property
     def frame(self) -> int | None:
         """The frame that the viewer shows, if it shows one of the stack's."""
-        dims = self.viewer.dims
-        if dims.ndim < self.placement.layer.ndim:  # the image is gone
+        dims, ndim = self.viewer.dims, self.placement.layer.ndim
+        if dims.ndim < ndim or ndim != self._image_ndim:  # the image is gone, or is another
             return None
         return self.placement.frame_of(dims.point, dims.units)
 
@@ -211,7 +218,18 @@ class SessionLayers:
                 face_color="transparent",
             )
             self.boxes.features = {"object_id": np.array([b.object_id for b in boxes], int)}
+        self._reveal_boxes()
         self.set_next(self.sink.current, self.sink.positive)
+
+    def _reveal_boxes(self) -> None:
+        """Show the layer of boxes only where it is used.
+
+        Napari builds the shaders of a Shapes layer anew for each frame, a quarter of the time of a step of
+        scrolling; and vispy may crash after one that was drawn is removed (napari issues 8471 and 8165).
+        """
+        visible = self.tool in ("box", "lasso") or len(self.boxes.data) > 0
+        if self.boxes.visible != visible:  # napari puts the tool away when it is set, even to what it was
+            self.boxes.visible = visible
 
     def _corners(self, box: Box) -> NDArray[np.float64]:
         y0, x0, y1, x1 = box.yxyx
@@ -241,6 +259,10 @@ class SessionLayers:
 
     def hide(self, hidden: Collection[int], object_ids: Collection[int]) -> None:
         """Leave out the masks of some of the objects."""
+        key = (frozenset(hidden), tuple(object_ids) if hidden else ())
+        if key == self._hiding:
+            return
+        self._hiding = key
         nothing = np.zeros(4, np.float32)
         if hidden:
             colors: dict[int | None, NDArray[np.float32]] = {None: nothing, 0: nothing}
@@ -271,18 +293,24 @@ class SessionLayers:
         """Take a tool in hand: "point", "box", "lasso" or "paint"; None to only look."""
         self.tool = tool
         self.paint.visible = tool == "paint"
+        self._reveal_boxes()
         layer, mode = {
             "point": (self.points, "add"),
             "box": (self.boxes, "add_rectangle"),
             "lasso": (self.boxes, "add_polygon_lasso"),
             "paint": (self.paint, "paint"),
         }.get(tool or "", (self.points, "pan_zoom"))
+        if self.viewer.dims.ndisplay == 3:
+            mode = "pan_zoom"  # a click has no place in a volume; the tool is taken up again in 2D
         for other in (self.points, self.boxes, self.paint):
             if other is not layer:
                 other.mode = "pan_zoom"
         if layer in self.viewer.layers:
             self.viewer.layers.selection.active = layer
         layer.mode = mode
+
+    def _turned(self, _event: Any = None) -> None:
+        self.use(self.tool)
 
     def put_paint(self, frame: int, mask: NDArray[np.bool_]) -> None:
         """Put a mask (H, W) on a frame under the brush."""
@@ -300,7 +328,7 @@ class SessionLayers:
         if frame is None or self._own:
             return
         mask = self.buffer.mask
-        if mask.any():
+        if mask.any() or (self.view.frame(frame) == self.sink.current).any():
             self._send(lambda: self.sink.add(Mask(frame, self.sink.current, mask)))
 
     def _read_prompts(self) -> None:
@@ -308,8 +336,13 @@ class SessionLayers:
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
             self._settle.start()  # a drag is not over
             return
-        outlines = self._take_outlines()
-        now: Counter[Prompt] = Counter([*self._points_now(), *self._boxes_now()])
+        outlines, strays = self._take_outlines()
+        points = self._points_now()
+        if len(points) < len(self.points.data):
+            strays = True
+            with self._ours():
+                self._show_points(points)
+        now: Counter[Prompt] = Counter([*points, *self._boxes_now()])
         added, removed = list((now - self._shown).elements()), list((self._shown - now).elements())
         self._shown = now
         moved = _paired(removed, added)
@@ -321,6 +354,8 @@ class SessionLayers:
             self._send(lambda: self.sink.remove(*removed))
         if added or outlines:
             self._send(lambda: self.sink.add(*added, *outlines))
+        if strays:
+            self._failed(InputError("that lies outside the stack's frames; click or draw in the image"))
 
     def _send(self, act: Callable[[], None]) -> None:
         try:
@@ -343,41 +378,67 @@ class SessionLayers:
         return found
 
     def _boxes_now(self) -> list[Box]:
-        found = []
-        for corners, kind, object_id in zip(
-            self.boxes.data, self.boxes.shape_type, self.boxes.features["object_id"], strict=True
-        ):
-            places = [self.placement.from_data(corner) for corner in corners]
-            if kind != "rectangle" or any(p is None for p in places):
-                continue
-            yx = np.array([p[1:] for p in places if p is not None])
-            (y0, x0), (y1, x1) = yx.min(axis=0), yx.max(axis=0)
-            if (y1 - y0) * (x1 - x0) >= _LEAST_AREA and places[0] is not None:
-                found.append(Box(places[0][0], int(object_id), (float(y0), float(x0), float(y1), float(x1))))
-        return found
+        boxes = [
+            self._box(corners, int(object_id))
+            for corners, kind, object_id in zip(
+                self.boxes.data, self.boxes.shape_type, self.boxes.features["object_id"], strict=True
+            )
+            if kind == "rectangle"
+        ]
+        return [box for box in boxes if box is not None]
 
-    def _take_outlines(self) -> list[Mask]:
-        """Masks of outlines that were drawn; the outlines go, since a mask shows itself."""
-        drawn, done = [], []
-        shape = self.placement.layout.frame_shape
+    def _box(self, corners: NDArray[np.float64], object_id: int) -> Box | None:
+        """The box that a rectangle is, cut off at the frame's border; None if little or nothing is left."""
+        places = self._places(corners)
+        if not places:
+            return None
+        yx = np.array([p[1:] for p in places])
+        (y0, x0), (y1, x1) = yx.min(axis=0), yx.max(axis=0)
+        if (y1 - y0) * (x1 - x0) < _LEAST_AREA:
+            return None
+        return Box(places[0][0], object_id, (float(y0), float(x0), float(y1), float(x1)))
+
+    def _places(self, vertices: NDArray[np.float64]) -> list[tuple[int, float, float]]:
+        """Frame, y and x of vertices, with those beyond the frame's border moved to it."""
+        layout = self.placement.layout
+        inside = np.array(vertices, np.float64)
+        for dim, size in zip((layout.y, layout.x), layout.frame_shape, strict=True):
+            inside[:, dim] = np.clip(inside[:, dim], -0.5, size - 0.5)
+        places = [self.placement.from_data(vertex) for vertex in inside]
+        return [place for place in places if place is not None]
+
+    def _take_outlines(self) -> tuple[list[Mask], bool]:
+        """Masks of outlines that were drawn, and whether one of the shapes lies outside the frames.
+
+        The outlines go, since a mask shows itself, and so do slips of the hand.
+        """
+        drawn, done, strays = [], [], False
         for i, (vertices, kind) in enumerate(zip(self.boxes.data, self.boxes.shape_type, strict=True)):
+            if kind in ("path", "line"):
+                continue  # an outline is a path while it is being drawn
+            object_id = int(self.boxes.features["object_id"].iloc[i])
             if kind == "rectangle":
+                if self._box(vertices, object_id) is None:
+                    done.append(i)
+                    strays = strays or _area(vertices) >= _LEAST_AREA
                 continue
-            places = [p for p in (self.placement.from_data(v) for v in vertices) if p is not None]
-            if len(places) < 3:
-                continue
-            mask = polygon2mask(shape, np.array([p[1:] for p in places]))  # type: ignore[no-untyped-call]
+            done.append(i)
+            places = self._places(vertices)
+            mask = np.zeros(self.placement.layout.frame_shape, bool)
+            if len(places) >= 3:
+                outline = np.array([p[1:] for p in places])
+                mask = polygon2mask(mask.shape, outline)  # type: ignore[no-untyped-call]
             if mask.sum() >= _LEAST_AREA:
-                done.append(i)
-                object_id = int(self.boxes.features["object_id"].iloc[i])
                 drawn.append(Mask(places[0][0], object_id, mask))
+            else:
+                strays = strays or _area(vertices) >= _LEAST_AREA
         if done:
             mode = self.boxes.mode
             with self._ours():
                 self.boxes.selected_data = set(done)
                 self.boxes.remove_selected()
                 self.boxes.mode = mode
-        return drawn
+        return drawn, strays
 
     @contextmanager
     def _ours(self) -> Any:
@@ -386,6 +447,12 @@ class SessionLayers:
             yield
         finally:
             self._own = before
+
+
+def _area(vertices: NDArray[np.float64]) -> float:
+    """Of the rectangle around a shape, in data coordinates."""
+    sides = np.sort(np.ptp(vertices, axis=0))
+    return float(sides[-2] * sides[-1])
 
 
 def _paired(removed: list[Prompt], added: list[Prompt]) -> list[tuple[Prompt, Prompt]]:

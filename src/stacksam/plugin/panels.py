@@ -34,6 +34,7 @@ _TOOLS = (
     ("lasso", "Lasso", "tool_lasso", "Draw around an object: the outline is taken as it is"),
     ("paint", "Brush", "tool_paint", "Paint or erase the mask of the current object by hand"),
 )
+_LEAST = 110  # width of what may be cut in a narrow dock
 _WHERE = {
     assets.Status.EMBEDDED: "built in",
     assets.Status.VERIFIED: "downloaded",
@@ -76,6 +77,9 @@ class ModelPanel(QWidget):
         self.device.addItem(f"automatic  ({devices[-1]})", None)
         for name in devices:
             self.device.addItem(name, name)
+        for box in (self.model, self.device):
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            box.setMinimumWidth(_LEAST)
         self.about = QLabel()
         self.about.setWordWrap(True)
         self.bar = QProgressBar()
@@ -177,6 +181,8 @@ class PromptPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.current = QLabel()
+        self.current.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.current.setMinimumWidth(_LEAST)
         self.new = QPushButton("New object")
         self.new.setToolTip("The next prompt starts another object" + hint("new_object"))
         self.new.clicked.connect(self.new_requested)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +61,10 @@ class State:
         What is known of each object on each frame, without masks.
     confidences : dict of int to (N,) array
         Review confidence of the same frames.
-    reasons : dict of int to tuple of str
-        Why it is low, frame by frame; empty where it is not.
+    overlaps : dict of int to (N,) array
+        Share of each mask that others cover, as last looked at.
+    reasons : dict of int to sequence of str
+        Why it is low, frame by frame; empty where it is not. Worked out when one is first asked for.
     """
 
     n_frames: int
@@ -70,7 +74,8 @@ class State:
     can_redo: str | None = None
     scores: dict[int, FrameScores] = field(default_factory=dict)
     confidences: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    reasons: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    reasons: dict[int, Sequence[str]] = field(default_factory=dict)
+    overlaps: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -83,12 +88,16 @@ _ONE_BY_ONE = 20  # objects; more are read faster all at once
 
 
 class Snapshots:
-    """Takes snapshots of one session; works out anew only what may have changed. For one thread."""
+    """Takes snapshots of one session; works out anew only what may have changed. For one thread.
+
+    What has not changed is the very object of the last snapshot, so that whoever shows it can tell at once.
+    """
 
     def __init__(self) -> None:
         self._scores: dict[int, FrameScores] = {}
+        self._shared: dict[int, NDArray[np.float64]] = {}  # overlaps that the confidences came from
         self._confidences: dict[int, NDArray[np.float64]] = {}
-        self._reasons: dict[int, tuple[str, ...]] = {}
+        self._reasons: dict[int, Sequence[str]] = {}
 
     def take(self, session: Session, touched: Collection[int] | None = None) -> State:
         """Take a snapshot.
@@ -98,7 +107,7 @@ class Snapshots:
         session : Session
         touched : collection of int, optional
             Objects that may have changed since the last snapshot; all by default, and then overlaps between
-            objects are looked at too.
+            objects are looked at too. Else those of the last look count.
 
         Returns
         -------
@@ -109,14 +118,15 @@ class Snapshots:
             read = session.all_scores()
         else:
             read = {i: session.scores(i) for i in touched if i in object_ids}
-        known = {**self._scores, **read}
+        before = self._scores
+        known = {**before, **read}
         self._scores = {i: known[i] for i in object_ids if i in known}
-        shared = overlaps(self._scores) if touched is None else {}
+        shared = overlaps(self._scores) if touched is None else None
         for object_id in read:
             if object_id in self._scores:
-                own, overlap = self._scores[object_id], shared.get(object_id)
-                self._confidences[object_id] = confidence(own, overlap)
-                self._reasons[object_id] = tuple(reasons(own, overlap))
+                then = before.get(object_id)
+                overlap = self._overlap_then(object_id, then) if shared is None else shared[object_id]
+                self._judge(object_id, then, overlap)
         prompted: dict[int, dict[int, None]] = {}
         for prompt in prompts:
             prompted.setdefault(prompt.object_id, {})[prompt.frame] = None
@@ -129,7 +139,28 @@ class Snapshots:
             dict(self._scores),
             {i: self._confidences[i] for i in self._scores},
             {i: self._reasons[i] for i in self._scores},
+            {i: self._shared[i] for i in self._scores},
         )
+
+    def _overlap_then(self, object_id: int, before: FrameScores | None) -> NDArray[np.float64]:
+        """Overlaps of the last look at all objects, for the frames that an object had then."""
+        frames = self._scores[object_id].frames
+        overlap = np.zeros(len(frames))
+        if before is not None:
+            _, now, then = np.intersect1d(frames, before.frames, assume_unique=True, return_indices=True)
+            overlap[now] = self._shared[object_id][then]
+        return overlap
+
+    def _judge(self, object_id: int, before: FrameScores | None, overlap: NDArray[np.float64]) -> None:
+        """Work out the confidence of an object that is not the same as before."""
+        own = self._scores[object_id]
+        if before is not None and _equal(own, before):
+            self._scores[object_id] = before
+            if np.array_equal(overlap, self._shared[object_id]):
+                return
+        self._shared[object_id] = overlap
+        self._confidences[object_id] = confidence(own, overlap)
+        self._reasons[object_id] = _Reasons(own, overlap)
 
     def _row(self, object_id: int, name: str, prompted: tuple[int, ...]) -> ObjectRow:
         own = self._scores.get(object_id)
@@ -139,3 +170,33 @@ class Snapshots:
         return ObjectRow(
             object_id, name, len(own.frames), mean, int(own.locked.sum()), int(own.stale.sum()), prompted
         )
+
+
+class _Reasons(Sequence[str]):
+    """Reasons of low confidences, for few of which anybody ever asks."""
+
+    def __init__(self, scores: FrameScores, overlap: NDArray[np.float64]) -> None:
+        self._scores, self._overlap = scores, overlap
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return reasons(self._scores, self._overlap)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self._texts[index]
+
+
+def _equal(one: FrameScores, other: FrameScores) -> bool:
+    """Whether scores are the same, frame by frame."""
+    names = [field.name for field in fields(one)[1:]]
+    return len(one) == len(other) and all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "centroid")
+        for name in names
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -13,7 +15,9 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
+from psygnal import EmitLoopError
 from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QApplication,
     QFrame,
@@ -42,6 +46,7 @@ from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
 from stacksam.plugin.objects import ObjectsPanel
+from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.pace import seconds_per_mask, told
 from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
 from stacksam.plugin.parts import Section, Trouble, fit_rows, guarded, small_button, timer
@@ -77,7 +82,7 @@ class StacksamWidget(QWidget):
         super().__init__()
         # Napari hands out a proxy, through which a layer is never the same object twice.
         self.viewer: Any = getattr(viewer, "__wrapped__", viewer)
-        self.bridge = Bridge(self)
+        self.bridge = Bridge(self, failed=self.fail)
         self.controller = Controller(self.bridge.deliver)
         self.layers: SessionLayers | None = None
         self.commands = Commands(self)
@@ -89,6 +94,7 @@ class StacksamWidget(QWidget):
         self._exporting = threading.Event()
         self._preview = timer(self, _QUIET_MS, self._show_preview)
         self._thumbs = timer(self, _QUIET_MS, self._ask_thumbs)
+        self._brush = timer(self, _QUIET_MS, self._keep_paint)
         self._check_layers = timer(self, 0, self._layers_gone)
         self.acts: dict[str, Callable[[], None]] = {
             key.action: guarded(getattr(self.commands, key.action), self.fail) for key in KEYS
@@ -164,7 +170,7 @@ class StacksamWidget(QWidget):
         layout.addWidget(self.trouble)
         layout.addLayout(top)
         layout.addWidget(scroll, 1)
-        self.setMinimumWidth(340)
+        self._scroll = scroll
         self._set_open(False)
 
     def _set_open(self, is_open: bool) -> None:
@@ -177,6 +183,12 @@ class StacksamWidget(QWidget):
         self._reviewable = False
         for button in (self.undo_button, self.redo_button):
             button.setEnabled(False)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        """Ask for the width of the widest part: nothing scrolls sideways, so it would be cut."""
+        super().showEvent(event)
+        widest = max(section.content.minimumSizeHint().width() for section in self.sections)
+        self.setMinimumWidth(widest + self._scroll.verticalScrollBar().sizeHint().width() + 10)
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """As wide as buttons and words need."""
@@ -227,11 +239,12 @@ class StacksamWidget(QWidget):
             (layers.inserted, self._images_changed),
             (layers.removed, self._layer_removed),
             (layers.reordered, self._images_changed),
+            (layers.renamed, self._images_changed),
             (self.viewer.dims.events.point, self._frame_moved),
         ]
         for emitter, callback in self._viewer_events:
             emitter.connect(callback)
-        self._leave = _closer(self.controller, self.bridge, self._viewer_events)
+        self._leave = _closer(self.controller, self.bridge, self._viewer_events, self._exporting)
         self.destroyed.connect(self._leave)
 
     def _wire(self, signal: Any, act: Callable[..., Any]) -> None:
@@ -246,6 +259,7 @@ class StacksamWidget(QWidget):
         self._tell_next()
 
     def _layer_removed(self, _event: Any = None) -> None:
+        switch_off_vertex_arrays()
         self._images_changed()
         self._check_layers.start()
 
@@ -260,6 +274,13 @@ class StacksamWidget(QWidget):
         elif not self.layers.present() and self.controller.session is not None:
             self._make_layers(self.controller.session)
             self.warn("A layer that stacksam works with was removed; it was made again from the session.")
+
+    def _data_replaced(self, _event: Any = None) -> None:
+        if self.controller.session is None:
+            self._let_go()  # it is being opened, which ends when it comes to light
+        else:
+            self._stop_session("The image's data were replaced. What was done on the former ones is saved.")
+        self._layer_chosen()
 
     def _stop_session(self, why: str) -> None:
         self.controller.close_session()
@@ -319,19 +340,26 @@ class StacksamWidget(QWidget):
             raise InputError("there is no image; open one first")
         choice = self.image_part.choice()
         Placement(layer, choice)  # complains about a choice that does not fit
-        self._image, self._choice = layer, choice
+        opener = opener_of(layer, choice)
         origin = dict(layer.metadata.get("stacksam", {}))
         config = self._config()
 
         def folder(stack: Stack, model: Model) -> Path:
             if origin.get("folder"):
                 return Path(origin["folder"])
-            return assets.cache_dir() / "sessions" / f"{stack.identity()}-{model.digest[:8]}"
+            # Results hold for one image, as one model sees it.
+            seen = json.dumps(stack.describe()["intensity"], sort_keys=True)
+            name = f"{stack.identity()}-{model.digest[:8]}-{hashlib.sha256(seen.encode()).hexdigest()[:6]}"
+            return assets.cache_dir() / "sessions" / name
 
+        self.controller.close_session()
+        self._let_go()  # of the image that was worked on before
+        self._image, self._choice = layer, choice
+        layer.events.data.connect(self._data_replaced)
         self.image_part.start.setEnabled(False)
         self.controller.open(
             Opening(
-                opener_of(layer, choice),
+                opener,
                 self.model_part.name(),
                 self.model_part.device_name() or config.torch_device,
                 folder,
@@ -350,7 +378,7 @@ class StacksamWidget(QWidget):
 
     def _opened(self, session: Session) -> None:
         if self._image not in self.viewer.layers:
-            self._stop_session("The image was removed before it could be worked on.")
+            self._stop_session("The image was removed or replaced before it could be worked on.")
             return
         self._make_layers(session)
         self._set_open(True)
@@ -374,7 +402,7 @@ class StacksamWidget(QWidget):
         placement = Placement(self._image, self._choice)
         view = LabelsView(session.labels, placement.layout)
         self.layers = SessionLayers(
-            self.viewer, placement, view, self._image.name, self.controller, self.fail
+            self.viewer, placement, view, self._image.name, self.controller, self._refused
         )
         for layer in self.layers.all:
             bind_keys(layer, self.acts)
@@ -397,6 +425,7 @@ class StacksamWidget(QWidget):
             self.layers.close()
             self.layers = None
         if self._image is not None:
+            self._image.events.data.disconnect(self._data_replaced)
             for key in KEYS:
                 self._image.bind_key(key.key, None)
             self._image = None
@@ -435,6 +464,8 @@ class StacksamWidget(QWidget):
         self.review_part.set_state(state, self.controller.changed)
         if self.layers is not None:
             self.layers.show_prompts(self.controller.prompts)
+            self.layers.hide(self.objects_part.hidden(), state.object_ids)
+            self._keep_paint()
         for button, name, word in (
             (self.undo_button, state.can_undo, "Undo"),
             (self.redo_button, state.can_redo, "Redo"),
@@ -462,7 +493,9 @@ class StacksamWidget(QWidget):
 
     def _export_folder(self, session: Session) -> Path:
         opened = session.stack.opened.get("source")
-        return Path(opened).parent if isinstance(opened, str) else Path.home()
+        folder = Path(opened).parent if isinstance(opened, str) else Path.home()
+        ours = (assets.cache_dir(), assets.sample("timelapse").parent)  # where nobody looks for results
+        return Path.home() if any(folder.is_relative_to(place) for place in ours) else folder
 
     def _tell_next(self) -> None:
         """One sentence on what to do now."""
@@ -485,8 +518,8 @@ class StacksamWidget(QWidget):
     def _labels_changed(self, frames: frozenset[int] | None) -> None:
         if self.layers is not None:
             self.layers.labels_changed(frames)
-            if self.layers.tool == "paint" and not self.controller.following:
-                self.load_paint()
+            if frames is None or self.layers.frame in frames:
+                self._keep_paint()
 
     def _show_progress(self, progress: Progress | None) -> None:
         self.follow_part.set_progress(progress)
@@ -504,10 +537,20 @@ class StacksamWidget(QWidget):
 
     def _failed(self, title: str, error: Exception) -> None:
         self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self._refused(error, title)
+
+    def _refused(self, error: Exception, title: str = "") -> None:
+        """Tell what went wrong, and show what holds instead of what was tried."""
         self.fail(error, title)
+        if self.layers is not None:
+            self.layers.show_prompts(self.controller.prompts)
+            if self.layers.tool == "paint":
+                self.load_paint()
 
     def fail(self, error: Exception, title: str = "") -> None:
         """Tell the user what went wrong; the log has the rest."""
+        if isinstance(error, EmitLoopError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # psygnal's wrapping of what a listener raised
         text = f"{title}: {error}" if title else str(error)
         if not isinstance(error, StacksamError):
             log.error("unexpected error", exc_info=error)
@@ -606,15 +649,21 @@ class StacksamWidget(QWidget):
 
         self.controller.ask(work, self.review_part.set_thumbs, "Thumbnails", key="thumbs")
 
+    def _keep_paint(self) -> None:
+        """Bring the brush in step with what was found, but for strokes that are being made or answered."""
+        if self.layers is None or self.layers.tool != "paint":
+            return
+        if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
+            self._brush.start()
+        elif len(self.controller.prompts) == len(self.controller.state.prompts):
+            self.load_paint()
+
     def load_paint(self) -> None:
         """Put the current object's mask under the brush."""
         layers, session = self.layers, self.controller.session
         if layers is None or session is None or layers.frame is None:
             return
-        object_id, frame = self.controller.current, layers.frame
-        known = object_id in self.controller.state.object_ids
-        shape = session.stack.frame_shape
-        layers.put_paint(frame, session.mask(object_id, frame) if known else np.zeros(shape, bool))
+        layers.put_paint(layers.frame, session.mask(self.controller.current, layers.frame))
 
     def _show_help(self) -> None:
         QMessageBox.information(self, "Keys of stacksam", help_text())
@@ -640,12 +689,14 @@ class StacksamWidget(QWidget):
             self.export_part.finished,
             "Export",
             failed=failed,
+            always=True,
         )
 
 
-def _closer(controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]]) -> Callable[..., None]:
+def _closer(
+    controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]], exporting: threading.Event
+) -> Callable[..., None]:
     """What is left to do when the dock is gone; holds no reference to it."""
-
     application = QApplication.instance()
 
     def close(*_: object) -> None:
@@ -655,6 +706,7 @@ def _closer(controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]
         while events:
             emitter, callback = events.pop()
             emitter.disconnect(callback)
+        exporting.set()
         controller.shut_down()
 
     application.aboutToQuit.connect(close)

@@ -33,8 +33,11 @@ def next_step(
         return "Following … look around meanwhile; a click on a wrong mask corrects it."
     if not state.objects:
         return "<b>Click an object</b> in the picture: its mask appears at once."
+    ask = "Click again to refine, or <b>N</b> and click the next object. Then "
+    if state.n_frames == 1:
+        return f"{ask}open <b>Export</b>."
     if any(_is_new(row, state.n_frames) for row in state.objects):
-        return "Click again to refine, or <b>N</b> and click the next object. Then press <b>Follow</b>."
+        return f"{ask}press <b>Follow</b>."
     if any(row.n_stale for row in state.objects):
         return "Corrected. Press <b>Follow</b>: only what rests on the correction is done again."
     return _review_step(state, current)

@@ -97,9 +97,7 @@ def load_model(
         description, path = assets.embedded_model()
         size = int(json.loads(description.read_text())["image_size"])
         if image_size not in (None, size):
-            raise InputError(
-                f"image_size is {image_size}, but nano looks at {size} pixels; leave it out"
-            )
+            raise InputError(f"image_size is {image_size}, but nano looks at {size} pixels; leave it out")
         preset = "nano"
     elif str(name) in assets.MODELS:
         path = assets.fetch(str(name), progress=progress)

@@ -1,0 +1,163 @@
+"""Small parts of the dock: what folds, what is told, and which frames the buttons of the review are for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, QStringListModel, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFrame, QLabel, QTableView
+
+from stacksam.plugin.parts import Section, Trouble, fit_rows
+from stacksam.plugin.review_panel import ReviewPanel
+from stacksam.plugin.state import ObjectRow, State
+from stacksam.session.scores import FrameScores
+
+N = 12
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+
+
+def scores(object_id: int) -> FrameScores:
+    no = np.zeros(N, bool)
+    return FrameScores(
+        object_id=object_id,
+        frames=np.arange(N),
+        object_score=np.full(N, 5.0),
+        predicted_iou=np.full(N, 0.9),
+        area=np.full(N, 100),
+        centroid=np.zeros((N, 2)),
+        bbox=np.zeros((N, 4), np.int64),
+        prompted=no,
+        locked=no,
+        stale=no,
+    )
+
+
+@pytest.fixture
+def panel(qtbot):
+    """A review of objects 1 and 2, at frame 3 of object 1."""
+    made = ReviewPanel()
+    qtbot.addWidget(made)
+    made.resize(400, 400)
+    ids = (1, 2)
+    state = State(
+        N,
+        tuple(ObjectRow(i, "", N, 1.0, 0, 0, (0,)) for i in ids),
+        scores={i: scores(i) for i in ids},
+        confidences={i: np.ones(N) for i in ids},
+        reasons=dict.fromkeys(ids, ("",) * N),
+    )
+    made.set_state(state, {})
+    made.set_current(1)
+    made.set_frame(3)
+    made.frame_clicked.connect(lambda object_id, frame: (made.set_current(object_id), made.set_frame(frame)))
+    made.show()
+    return made
+
+
+def place(panel: ReviewPanel, object_id: int, frame: int) -> QPoint:
+    return panel.strip.canvas.frame_rect(object_id, frame).center()
+
+
+def select(panel: ReviewPanel, object_id: int, first: int, last: int) -> None:
+    canvas = panel.strip.canvas
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, SHIFT, place(panel, object_id, first))
+    QTest.mouseMove(canvas, place(panel, object_id, last))
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, SHIFT, place(panel, object_id, last))
+
+
+def test_without_a_selection_the_buttons_are_for_the_frame_shown(panel):
+    assert panel.span() == (3, 3)
+    panel.set_frame(7)
+    assert (panel.span(), panel.accept.text()) == ((7, 7), "Accept frame 7")
+
+
+@pytest.mark.parametrize("object_id", [1, 2])
+def test_a_selection_is_what_is_accepted_once(panel, qtbot, object_id):
+    select(panel, object_id, 4, 9)
+    assert (panel.span(), panel.accept.text()) == ((4, 9), "Accept 4 to 9")
+    with qtbot.waitSignal(panel.accept_requested) as asked:
+        panel.accept.click()
+    assert asked.args == [4, 9]
+    assert panel.span()[0] == panel.span()[1]
+    assert panel.strip.selection is None
+
+
+def test_a_selection_lasts_while_frames_are_looked_at(panel):
+    select(panel, 1, 4, 9)
+    panel.set_frame(6)
+    assert panel.span() == (4, 9)
+
+
+def test_a_plain_click_ends_a_selection(panel):
+    select(panel, 1, 4, 9)
+    QTest.mouseClick(
+        panel.strip.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place(panel, 1, 10)
+    )
+    assert (panel.span(), panel.accept.text()) == ((10, 10), "Accept frame 10")
+
+
+def test_escape_ends_a_selection(panel):
+    select(panel, 1, 4, 9)
+    QTest.keyClick(panel.strip.canvas, Qt.Key.Key_Escape)
+    assert (panel.span(), panel.accept.text()) == ((3, 3), "Accept frame 3")
+
+
+def test_a_selection_is_not_for_another_object(panel):
+    select(panel, 1, 4, 9)
+    panel.set_current(2)
+    assert (panel.span(), panel.accept.text()) == ((3, 3), "Accept frame 3")
+
+
+def test_a_part_tells_that_it_was_opened_by_hand_only(qtbot):
+    part = Section(1, "Image", QLabel("here"))
+    qtbot.addWidget(part)
+    part.show()
+    opened = []
+    part.opened.connect(opened.append)
+    part.set_folded(True)
+    part.set_folded(False)
+    QTest.qWait(20)
+    assert not opened
+    part.head.click()
+    assert part.content.isHidden()
+    with qtbot.waitSignal(part.opened):
+        part.head.click()
+    assert opened == [part.content]
+
+
+def test_a_long_note_is_cut_in_its_middle(qtbot):
+    part = Section(1, "Image", QLabel())
+    qtbot.addWidget(part)
+    part.set_note("a" * 40 + "b" * 40)
+    assert part.note.text().startswith("aaa")
+    assert part.note.text().endswith("bbb")
+    assert "…" in part.note.text()
+    assert part.note.toolTip() == "a" * 40 + "b" * 40
+
+
+def test_trouble_is_told_in_full(qtbot):
+    trouble = Trouble()
+    qtbot.addWidget(trouble)
+    assert trouble.isHidden()
+    trouble.tell("there is <b>no</b> image; open one")
+    assert not trouble.isHidden()
+    assert trouble.text() == "There is <b>no</b> image; open one"
+    assert trouble.textFormat() == Qt.TextFormat.PlainText
+
+
+def test_a_table_is_as_high_as_its_rows_between_bounds(qtbot):
+    frame, table, model = QFrame(), QTableView(), QStringListModel()
+    qtbot.addWidget(frame)
+    qtbot.addWidget(table)
+    table.setModel(model)
+    fit_rows(table, frame, 2, 4)
+    heights = [frame.height()]
+    for count in range(1, 7):
+        model.insertRows(0, 1)
+        assert model.rowCount() == count
+        heights.append(frame.height())
+    row = table.verticalHeader().defaultSectionSize()
+    assert np.diff(heights).tolist() == [0, 0, row, row, 0, 0]
+    model.removeRows(0, 6)
+    assert frame.height() == heights[0]
