@@ -37,11 +37,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
 import numpy as np
 
 SIDE = 1024
-WINDOW = (1200, 800)
+WINDOW = (1300, 850)
 HEARTBEAT_MS = 5
 SCROLL_MS = 50
 IDLE_SECONDS = 3.0
-PATIENCE = 900.0  # seconds that one thing may take
+PATIENCE = 300.0  # seconds that one thing may take
 TINY_KEYS = "sam2.1_hiera_tiny.keys.json"
 
 
@@ -129,6 +129,8 @@ class Desk:
         self.refreshed = 0.0  # when the labels layer last had a new slice
         self.canvas.frameSwapped.connect(self._swap)
         pulse.wait(0.5)
+        self.viewer.reset_view()  # the dock has taken some room
+        pulse.wait(0.2)
 
     def _swap(self) -> None:
         self.swapped = time.perf_counter()

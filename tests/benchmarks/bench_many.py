@@ -279,6 +279,9 @@ def main() -> None:
         opened, gaps = time.perf_counter() - begun, pulse.gaps()
         pulse.wait(1.0)
         memory.append(("session opened", resident()))
+        for section in desk.dock.sections:
+            section.set_folded(section.content not in (desk.dock.objects_part, desk.dock.review_part))
+        pulse.wait(1.0)
         bench = Bench(desk, args.steps)
         bench.run(args.frames)
         memory.append(("after all that", resident()))

@@ -103,3 +103,11 @@ def started(robot, gate, blobs):
     robot.start()
     robot.show_frame(0)
     return robot
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark all tests of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("gui")

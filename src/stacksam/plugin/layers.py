@@ -7,6 +7,7 @@ of prompts, sent off, and the layers are made to show what the session then says
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager
@@ -127,10 +128,12 @@ class SessionLayers:
         self._shown: Counter[Prompt] = Counter()
         self._hiding: tuple[frozenset[int], tuple[int, ...]] = (frozenset(), ())
         self._own = False  # whether the change of a layer is ours
+        self._brush_for: int | None = None  # the object in whose colour is painted
+        self._refreshed = 0.0  # when labels were last shown, in seconds
         self._settle = _timer(_SETTLE_MS, self._read_prompts)
         self._repaint = _timer(_REFRESH_MS, self._refresh)
         self._connected = [
-            (self.points.events.data, self._changed),
+            (self.points.events.data, self._clicked),
             (self.boxes.events.data, self._changed),
             (self.paint.events.paint, self._painted),
             (viewer.dims.events.ndisplay, self._turned),
@@ -248,13 +251,15 @@ class SessionLayers:
             self.points.current_symbol = _SYMBOLS[positive]
             self.boxes.feature_defaults = {"object_id": object_id}
             self.boxes.current_edge_color = np.array(color)
-            self.paint.colormap = DirectLabelColormap(
-                color_dict={
-                    None: np.zeros(4, np.float32),
-                    0: np.zeros(4, np.float32),
-                    1: np.array(color, np.float32),
-                }
-            )
+            if object_id != self._brush_for:  # a colormap takes napari longer than all the rest
+                self._brush_for = object_id
+                self.paint.colormap = DirectLabelColormap(
+                    color_dict={
+                        None: np.zeros(4, np.float32),
+                        0: np.zeros(4, np.float32),
+                        1: np.array(color, np.float32),
+                    }
+                )
             self.paint.selected_label = 1
 
     def hide(self, hidden: Collection[int], object_ids: Collection[int]) -> None:
@@ -281,11 +286,14 @@ class SessionLayers:
                 self.view.forget(frame)
         flat = self.viewer.dims.ndisplay == 2
         if (not flat or frames is None or self.frame in frames) and not self._repaint.isActive():
-            self._repaint.start(_REFRESH_MS if flat else _REFRESH_3D_MS)
+            # At once, unless that was just done: who clicks should not wait.
+            rest = self._refreshed + (_REFRESH_MS if flat else _REFRESH_3D_MS) / 1000 - time.monotonic()
+            self._repaint.start(max(0, round(rest * 1000)))
 
     def _refresh(self) -> None:
         if self.result in self.viewer.layers:
             self.result.refresh(extent=False, thumbnail=False)
+        self._refreshed = time.monotonic()
 
     # Tools
 
@@ -321,7 +329,12 @@ class SessionLayers:
 
     def _changed(self, _event: Any = None) -> None:
         if not self._own:
-            self._settle.start()
+            self._settle.start(_SETTLE_MS)
+
+    def _clicked(self, _event: Any = None) -> None:
+        if not self._own:
+            dragged = QApplication.mouseButtons() != Qt.MouseButton.NoButton
+            self._settle.start(_SETTLE_MS if dragged else 0)
 
     def _painted(self, _event: Any = None) -> None:
         frame = self.frame
@@ -334,7 +347,7 @@ class SessionLayers:
     def _read_prompts(self) -> None:
         """Send what differs between the layers and what they were made to show."""
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
-            self._settle.start()  # a drag is not over
+            self._settle.start(_SETTLE_MS)  # a drag is not over
             return
         outlines, strays = self._take_outlines()
         points = self._points_now()

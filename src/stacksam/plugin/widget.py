@@ -88,6 +88,7 @@ class StacksamWidget(QWidget):
         self.commands = Commands(self)
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
+        self._watched: Image | None = None  # the one that is described
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
         self._opening = ""  # what is being done before there is a session
@@ -280,7 +281,6 @@ class StacksamWidget(QWidget):
             self._let_go()  # it is being opened, which ends when it comes to light
         else:
             self._stop_session("The image's data were replaced. What was done on the former ones is saved.")
-        self._layer_chosen()
 
     def _stop_session(self, why: str) -> None:
         self.controller.close_session()
@@ -288,6 +288,12 @@ class StacksamWidget(QWidget):
 
     def _layer_chosen(self) -> None:
         layer = self.image_part.layer()
+        if layer is not self._watched:
+            if self._watched is not None:
+                self._watched.events.data.disconnect(self._layer_chosen)
+            if layer is not None:
+                layer.events.data.connect(self._layer_chosen)
+            self._watched = layer
         if layer is None:
             self.image_part.show_preview(None)
             return
