@@ -192,9 +192,7 @@ class Bench:
         anywhere = rng.permutation(frames)
         ids = controller.state.object_ids
         self.measure("next frame", lambda i: dims.set_current_step(0, i + 1), rate=True)
-        self.measure(
-            "any frame", lambda i: dims.set_current_step(0, int(anywhere[i % frames])), rate=True
-        )
+        self.measure("any frame", lambda i: dims.set_current_step(0, int(anywhere[i % frames])), rate=True)
         self.measure("another object", lambda i: controller.set_current(ids[(i * 7) % len(ids)]), 20)
         bar = dock.review_part.strip.findChildren(type(dock.review_part.strip.canvas._bar))[0]
         self.measure("strips, scrolled", lambda i: bar.setValue(i * bar.maximum() // self.steps), rate=True)
