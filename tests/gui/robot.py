@@ -7,6 +7,7 @@ the picture. Where a place is in the picture follows from camera and layer.
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -56,7 +57,14 @@ class Robot:
         self.qtbot, self.viewer = qtbot, viewer
         self.told: list[str] = []
         notification_manager.notification_ready.connect(self._hear)
+        self._crashes: list[BaseException] = []
+        self._hook = sys.excepthook
+        sys.excepthook = self._crashed
         self.open_dock()
+
+    def _crashed(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        self._crashes.append(error)
+        self._hook(kind, error, trace)
 
     def _hear(self, notification: Any) -> None:
         self.told.append(f"{notification.severity}: {notification.message}")
@@ -80,6 +88,7 @@ class Robot:
     def leave(self) -> None:
         """Close what is open."""
         notification_manager.notification_ready.disconnect(self._hear)
+        sys.excepthook = self._hook
         if self.dock is not None:
             self.close_dock()
         # Qt deletes what it was told to delete later only in a loop of events, which ends with the test.
@@ -104,7 +113,13 @@ class Robot:
 
     def wait(self, condition: Callable[[], Any], seconds: float = SECONDS) -> None:
         """Let the window work until something is so."""
-        self.qtbot.waitUntil(lambda: bool(condition()), timeout=round(1000 * seconds))
+
+        def so() -> bool:
+            if self._crashes:  # nothing will come of it
+                raise self._crashes[0]
+            return bool(condition())
+
+        self.qtbot.waitUntil(so, timeout=round(1000 * seconds))
 
     def wait_for_word(self, words: str) -> str:
         """Wait for a notification that holds some words; what was told until then is forgotten."""

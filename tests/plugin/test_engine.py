@@ -122,13 +122,41 @@ def test_a_pass_steps_aside_for_a_job_and_goes_on(engine, main):
     engine.start(stream)
     assert third.wait(20)
     at = []
-    engine.submit(lambda: at.append(len(state["seen"])), failed=fail)
+    engine.submit(lambda: at.append((len(state["seen"]), state["closed"])), failed=fail)
     go_on.set()
     main.turn()
-    assert at == [3]  # the job came right after the step in progress
+    assert at == [(3, 0)]  # the job came right after the step in progress, and the pass was not ended for it
     assert state["seen"] == list(range(50))
     assert state["ended"] == [True]
-    assert state["begun"] == state["closed"] == 2
+    assert state["begun"] == state["closed"] == 2  # it was asked whether the job had left something to do
+
+
+def test_a_pass_that_a_job_ends_is_begun_anew(engine, main):
+    state: dict = {"seen": [], "begun": 0, "stop": False}
+
+    def begin():
+        state["begun"] += 1
+        state["stop"] = False
+        while len(state["seen"]) < 20 and not state["stop"]:
+            yield len(state["seen"])
+
+    third, go_on = threading.Event(), threading.Event()
+
+    def each(value):
+        state["seen"].append(value)
+        if value == 2:
+            third.set()
+            go_on.wait(20)
+
+    ended = []
+    engine.start(Stream(begin, each, ended.append, fail))
+    assert third.wait(20)
+    engine.submit(lambda: state.update(stop=True), failed=fail)
+    go_on.set()
+    main.turn()
+    assert state["seen"] == list(range(20))
+    assert ended == [True]
+    assert state["begun"] == 2
 
 
 def test_cancel_ends_a_pass_after_the_step_in_progress(engine, main):

@@ -31,13 +31,13 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """A pass that gives one thing after another, and may be begun anew where it was left.
+    """A pass that gives one thing after another, and may be begun anew where it ended.
 
     Attributes
     ----------
     begin : callable
-        Gives an iterator over what is left to do. It is closed when something quick comes between, and called
-        again afterwards.
+        Gives an iterator over what is left to do. It is called again after something came between, until
+        there is nothing left.
     each : callable
         Called on the engine's thread with each thing.
     ended : callable
@@ -168,7 +168,9 @@ class Engine:
                         log.exception("error at the end of the thread %s", self._thread.name)
                 return
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: _Job | None) -> None:
+        if job is None:
+            return
         try:
             result = job.work()
         except Exception as error:  # noqa: BLE001 - whatever it is, the user is told and the thread lives on
@@ -178,25 +180,12 @@ class Engine:
                 self._call(job.done, result)
 
     def _follow(self, stream: Stream) -> None:
-        """Work on the pass until it ends or a job comes."""
-        if stream.cancelled.is_set():  # while a job was done
-            self._finish(stream, False)
-            return
+        """Work on the pass until it ends; jobs that come meanwhile are done between its steps."""
         try:
-            steps = stream.begin()
-            try:
-                for step in steps:
-                    stream.each(step)
-                    if stream.cancelled.is_set() or self._jobs:
-                        break
-                else:
-                    self._finish(stream, not stream.cancelled.is_set())
-            finally:
-                close = getattr(steps, "close", None)
-                if close is not None:
-                    close()
-            if stream.cancelled.is_set():
-                self._finish(stream, False)
+            complete = False
+            while not (complete or stream.cancelled.is_set()):
+                complete = self._steps(stream)
+            self._finish(stream, complete)
         except Exception as error:  # noqa: BLE001 - as above
             with self._wake:
                 ours = self._stream is stream
@@ -204,6 +193,31 @@ class Engine:
                     self._stream = None
             if ours:
                 self._call(stream.failed, error)
+
+    def _steps(self, stream: Stream) -> bool:
+        """Go through what is left to do; whether that was all, for certain.
+
+        A job may have ended what is left to do, or may have added to it.
+        """
+        disturbed = False
+        steps = stream.begin()
+        try:
+            for step in steps:
+                stream.each(step)
+                while self._jobs and not stream.cancelled.is_set():
+                    disturbed = True
+                    self._do(self._next())
+                if stream.cancelled.is_set():
+                    return False
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+        return not disturbed
+
+    def _next(self) -> _Job | None:
+        with self._wake:  # the one that was seen may have been overtaken
+            return self._jobs.popleft() if self._jobs else None
 
     def _finish(self, stream: Stream, complete: bool) -> None:
         with self._wake:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stacksam.errors import InputError
 from stacksam.plugin.choice import Layout
 
-__all__ = ["LabelsView"]
+__all__ = ["LabelsView", "One", "as_slice", "picks_of"]
 
 _KEPT = 2  # decoded frames: the one that is looked at, and the one before
 
@@ -105,13 +105,13 @@ class LabelsView:
     def __getitem__(self, key: Any) -> Any:
         """A part, as a new array; basic indexing as in numpy, without new axes."""
         layout = self._layout
-        picks = _picks(key, self.shape)
+        picks = picks_of(key, self.shape)
         shape = tuple(len(pick) for pick in picks)
         out = np.zeros(shape, self.dtype)
         # Where the one index of each fixed dimension is in what was asked for, if it is.
         places = {d: picks[d].index(at) for d, at in layout.at.items() if at in picks[d]}
         if out.size and len(places) == len(layout.at):
-            rows, columns = (_as_slice(picks[dim]) for dim in (layout.y, layout.x))
+            rows, columns = (as_slice(picks[dim]) for dim in (layout.y, layout.x))
             frames = range(1) if layout.frame is None else picks[layout.frame]
             for number, frame in enumerate(frames):
                 target: list[int | slice] = [places.get(dim, slice(None)) for dim in range(self.ndim)]
@@ -123,7 +123,7 @@ class LabelsView:
                     between = sum(layout.channel > dim for dim in (layout.y, layout.x))
                     part = np.expand_dims(part, between)
                 out[tuple(target)] = part
-        kept = tuple(0 if isinstance(pick, _One) else slice(None) for pick in picks)
+        kept = tuple(0 if isinstance(pick, One) else slice(None) for pick in picks)
         return out[kept]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -152,13 +152,13 @@ class LabelsView:
         return found
 
 
-class _One(tuple[int]):
+class One(tuple[int]):
     """A dimension of which one index was asked for, and which is gone in the answer."""
 
     __slots__ = ()
 
 
-def _picks(key: Any, shape: tuple[int, ...]) -> list[range | _One]:
+def picks_of(key: Any, shape: tuple[int, ...]) -> list[range | One]:
     """The indices asked for along each dimension."""
     keys = list(key) if isinstance(key, tuple) else [key]
     dots = [number for number, part in enumerate(keys) if part is Ellipsis]
@@ -168,7 +168,7 @@ def _picks(key: Any, shape: tuple[int, ...]) -> list[range | _One]:
         raise IndexError(f"too many indices: {len(keys) - len(dots)} for {len(shape)} dimensions")
     at = dots[0] if dots else len(keys)
     keys[at : at + len(dots)] = [slice(None)] * (len(shape) - len(keys) + len(dots))
-    picks: list[range | _One] = []
+    picks: list[range | One] = []
     for dim, (part, size) in enumerate(zip(keys, shape, strict=True)):
         if isinstance(part, slice):
             picks.append(range(*part.indices(size)))
@@ -181,13 +181,13 @@ def _picks(key: Any, shape: tuple[int, ...]) -> list[range | _One]:
             raise IndexError(f"{part!r:.60} is no index here; use integers, slices and ...")
         if not -size <= index < size:
             raise IndexError(f"index {index} is out of bounds for dimension {dim} with size {size}")
-        picks.append(_One((index % size,)))
+        picks.append(One((index % size,)))
     return picks
 
 
-def _as_slice(pick: range | _One) -> slice:
+def as_slice(pick: range | One) -> slice:
     """The same indices as a slice, which keeps the dimension."""
-    if isinstance(pick, _One):
+    if isinstance(pick, One):
         return slice(pick[0], pick[0] + 1)
     stop = pick.stop if pick.stop >= 0 else None
     return slice(pick.start, stop, pick.step)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.plugin.coords import Layout
-from stacksam.plugin.labels_view import LabelsView
+from stacksam.plugin.labels_view import LabelsView, One, as_slice, picks_of
 
 __all__ = ["PaintBuffer"]
 
@@ -29,7 +29,8 @@ class _OneFrame:
 class PaintBuffer(LabelsView):
     """Array-like of a stack's shape that holds pixels of one frame, and zeros everywhere else.
 
-    It can be painted on, which napari does with arrays of indices, one for each dimension.
+    It can be painted on by slices and numbers, as napari's brush does, and by arrays of indices, one for each
+    dimension, as its undo does. What falls on other frames than the one that is held is not kept.
 
     Parameters
     ----------
@@ -63,9 +64,27 @@ class PaintBuffer(LabelsView):
         """Paint on the frame that is held, which is the one that is shown."""
         place = self._arrays(key)
         if place is None:
-            raise IndexError(f"{key!r:.60} cannot be painted; give an array of indices for each dimension")
-        self._one.pixels[place] = value
+            self._paint_region(key, value)
+        else:
+            self._one.pixels[place] = value
         self.forget(self._one.frame)
+
+    def _paint_region(self, key: Any, value: Any) -> None:
+        picks = picks_of(key, self.shape)
+        region = np.broadcast_to(value, [len(pick) for pick in picks if not isinstance(pick, One)])
+        region = region.reshape([len(pick) for pick in picks])
+        held: list[int | slice] = []
+        for dim, pick in enumerate(picks):
+            if dim in self._yx:
+                held.append(slice(None))
+                continue
+            # All channels are the same, so any of them will do.
+            here = self._one.frame if dim == self._layout.frame else self._layout.at.get(dim, pick[0])
+            if here not in pick:
+                return
+            held.append(pick.index(here))
+        rows, columns = (as_slice(picks[dim]) for dim in self._yx)
+        self._one.pixels[rows, columns] = region[tuple(held)]
 
     def _arrays(self, key: Any) -> tuple[Any, Any] | None:
         if isinstance(key, tuple) and len(key) == self.ndim and any(isinstance(k, np.ndarray) for k in key):

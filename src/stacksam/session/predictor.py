@@ -23,7 +23,7 @@ from stacksam.network.sam2 import Features, Masks, Memories
 from stacksam.session.canvas import View, bbox_of, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.feature_cache import FeatureCache
-from stacksam.session.judge import LOGIT_LIMIT, gone, likeness, overlap, trust
+from stacksam.session.judge import LOGIT_LIMIT, gone, likeness, obedience, overlap, trust
 from stacksam.session.memory_bank import Memory, MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.prompts import Box, Mask, Point, Prompt
@@ -354,6 +354,9 @@ class Predictor:
             self._record(object_id, frame, view, masks, 0, k, prompted=True)
             for k in range(masks.iou.shape[1])
         ]
+        if choice is not None and previous is not None and self.model.windowed:
+            answers.sort(key=lambda one: obedience(one, previous, said), reverse=True)
+            return answers[: 3 if all_three else 1]
         if guess is not None and not all_three:  # of the readings of a click, the one that the search found
             return [max(answers, key=lambda one: overlap(one, guess))]
         return answers
@@ -378,15 +381,20 @@ class Predictor:
             logits = torch.from_numpy(carried)[None, None].to(device)
         # One click may mean the part, the object or the group; more, or a box, say which.
         ambiguous = labels.shape[1] <= 1
+        points, labels, several = points.to(device), labels.to(device), ambiguous or all_three
+
+        def decode(top: Tensor) -> Masks:
+            return network.decode_masks(features, top, points, labels, logits, candidates=several)
+
         with self._computing():
-            if choice is None:
-                top = network.unconditioned(features)
+            if choice is None or previous is None:
+                masks = decode(network.unconditioned(features))
             else:
-                request = [Request(object_id, choice, previous)] if previous is not None else []
-                top = network.condition(features, self.memories(request))
-            masks = network.decode_masks(
-                features, top, points.to(device), labels.to(device), logits, candidates=ambiguous or all_three
-            )
+                top = network.condition(features, self.memories([Request(object_id, choice, previous)]))
+                masks = decode(top)
+                if self.model.windowed:
+                    # Memories can outweigh what the user says now; ask without them, too.
+                    return masks.beside(decode(network.unconditioned(features)))
         return masks if all_three else masks.best()
 
     def _prompt_view(
