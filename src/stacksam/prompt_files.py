@@ -104,27 +104,12 @@ def read_session_prompts(path: Path) -> list[Given]:
     """
     from stacksam.session.replay import read_session
 
-    held: dict[tuple[int, int], list[Prompt]] = {}
-    for action in read_session(path)["actions"]:
-        try:
-            if action["do"] == "add":
-                for row in action["prompts"]:
-                    prompt = prompt_from_json(row, row["frame"], row["object_id"])
-                    place = held.setdefault((prompt.object_id, prompt.frame), [])
-                    if isinstance(prompt, Mask):  # sweeps away what was said before it
-                        place.clear()
-                    place.append(prompt)
-            elif action["do"] == "remove":
-                row = action["prompt"]
-                prompt = prompt_from_json(row, action["frame"], action["object_id"])
-                place = held[prompt.object_id, prompt.frame]
-                if prompt in place:
-                    place.remove(prompt)
-            elif action["do"] == "remove_object":
-                held = {key: value for key, value in held.items() if key[0] != action["object_id"]}
-        except (KeyError, TypeError) as error:
-            raise SessionFileError(f"an action of the session {path} cannot be read: {error!r}") from error
-    return [Given(f"session {path}", prompt) for place in held.values() for prompt in place]
+    data = read_session(path)
+    try:
+        held = [prompt_from_json(row, row["frame"], row["object_id"]) for row in data["prompts"]]
+    except (KeyError, TypeError) as error:
+        raise SessionFileError(f"the prompts of the session {path} cannot be read: {error!r}") from error
+    return [Given(f"session {path}", prompt) for prompt in held]
 
 
 def prompts_from_labels(path: Path, stack: Stack, frame: int | None, kind: str = "mask") -> list[Given]:

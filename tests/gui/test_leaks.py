@@ -91,7 +91,6 @@ def test_opening_and_closing_twenty_times_leaves_nothing(robot, gate, blobs):
     assert more(others) == []
     assert widgets() == []
     grown = memory() - before
-    print("GROWN", grown)
     assert grown < 40
 
 
@@ -106,7 +105,7 @@ def test_ten_passes_leave_nothing(robot, gate, blobs):
     def once() -> None:
         robot.follow()
         robot.press("Control-Z")
-        robot.wait_for_word("Undone: propagate")
+        robot.wait_for_word("Undone: following")
         robot.settle()
 
     for _ in range(3):
@@ -117,5 +116,4 @@ def test_ten_passes_leave_nothing(robot, gate, blobs):
     assert more(others) == []
     assert len(threads()) == 1
     grown = memory() - before
-    print("GROWN", grown)
     assert grown < 20

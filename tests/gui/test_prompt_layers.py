@@ -301,7 +301,7 @@ def test_a_mask_is_painted_and_mended(started):
     robot.settle()
     assert robot.seen(1)[found].all()
     robot.press("Control-Z")
-    robot.wait_for_word("Undone: add")
+    robot.wait_for_word("Undone: prompt")
     assert np.array_equal(robot.seen(1), more)
     robot.wait(lambda: np.array_equal(np.asarray(paint.data[0]) != 0, more))
 
@@ -357,6 +357,29 @@ def test_a_mask_that_is_wiped_off_stays_and_says_so(started):
     robot.settle()
     assert robot.seen(1).any()
     assert np.array_equal(np.asarray(paint.data[0]) != 0, robot.seen(1))  # the brush shows what holds
+
+
+def test_a_tool_that_is_chosen_in_napari_itself_is_taken_up(started):
+    robot = started
+    click(robot, HERE)
+    found, layers = robot.seen(1), robot.dock.layers
+    layers.paint.visible = True
+    robot.viewer.layers.selection.active = layers.paint
+    layers.paint.mode = "erase"
+    assert layers.tool == "paint"
+    assert robot.dock.prompt_part.tools["paint"].isChecked()
+    assert layers.paint.mode == "erase"
+    assert np.array_equal(np.asarray(layers.paint.data[0]) != 0, found)
+    layers.paint.brush_size = 2
+    robot.click(HERE)
+    robot.wait(lambda: not robot.seen(1)[20, 20])
+    robot.settle()
+    robot.viewer.layers.selection.active = layers.points
+    layers.points.mode = "add"
+    assert layers.tool == "point"
+    assert not layers.paint.visible
+    click(robot, HERE)
+    assert [type(p) for p in robot.prompts] == [Mask, Point]
 
 
 # --- labels ------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_cells_are_clicked_and_followed(robot, truth):
         assert iou(robot.seen(object_id), truth[4] == label) > 0.8
         robot.see_color(deepest(truth[4] == label), object_id)
     robot.press("Control-Z")
-    robot.wait_for_word("Undone: propagate")
+    robot.wait_for_word("Undone: following")
     robot.settle()
     assert counts(robot, "n_frames") == {1: 1, 2: 1}  # the whole pass, whatever came between its steps
     assert not robot.seen(1).any()
@@ -192,14 +192,14 @@ def accept_frames(robot: Robot, later: int) -> tuple[int, ...]:
 
 def undo_and_redo(robot: Robot, first: np.ndarray, corrected: np.ndarray, n_locked: int) -> None:
     """Back over two acceptances, a pass and a prompt, and forth again."""
-    for name in ("lock", "lock", "propagate", "add"):
+    for name in ("acceptance", "acceptance", "following", "prompt"):
         robot.press("Control-Z")
         robot.wait_for_word(f"Undone: {name}")
     robot.settle()
     assert np.array_equal(robot.labels(), first)
     assert robot.n_shown() == (3, 0)
     assert counts(robot, "n_locked") == dict.fromkeys(CELLS, 0)
-    for name in ("add", "propagate", "lock", "lock"):
+    for name in ("prompt", "following", "acceptance", "acceptance"):
         robot.press("Control-Shift-Z")
         robot.wait_for_word(f"Done again: {name}")
     robot.settle()

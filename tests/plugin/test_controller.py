@@ -231,11 +231,11 @@ def test_undo_ends_a_pass_and_takes_it_back(desk, slow):
     assert slow.arrived.acquire(timeout=30)
     desk.controller.undo()
     slow.free()
-    desk.turn(lambda: "Undone: propagate" in desk.noted)
+    desk.turn(lambda: "Undone: following" in desk.noted)
     desk.turn(lambda: desk.controller.state.objects[0].n_frames == 1)
     assert not desk.controller.following
     desk.controller.redo()
-    desk.turn(lambda: "Done again: propagate" in desk.noted)
+    desk.turn(lambda: "Done again: following" in desk.noted)
     desk.turn(lambda: desk.controller.state.objects[0].n_frames > 1)
 
 
@@ -275,6 +275,10 @@ def test_a_moved_prompt_replaces_the_old_one_and_keeps_the_results(desk):
     assert desk.controller.session.mask(1, 0)[30, 30]
     assert desk.controller.state.objects[0].n_frames == 6
     assert desk.controller.state.objects[0].n_stale == 5
+    assert desk.controller.session.history == ("add", "propagate", "replace")
+    desk.controller.undo()
+    desk.turn(lambda: desk.controller.prompts == (A,))
+    assert desk.controller.state.objects[0].n_stale == 0
 
 
 def test_readings_are_cycled(desk):
@@ -384,7 +388,7 @@ def test_undo_while_a_click_waits_takes_that_click_back(desk):
     desk.controller.add(B)
     desk.controller.undo()
     go_on.set()
-    desk.turn(lambda: "Undone: add" in desk.noted)
+    desk.turn(lambda: "Undone: prompt" in desk.noted)
     desk.turn(lambda: desk.objects() == (1,))
     desk.controller.redo()
     desk.turn(lambda: desk.objects() == (1, 2))
@@ -397,7 +401,7 @@ def test_a_pass_that_is_cancelled_before_it_begins_does_nothing(desk):
     desk.controller.follow("forward")
     desk.controller.undo()
     go_on.set()
-    desk.turn(lambda: "Undone: add" in desk.noted)
+    desk.turn(lambda: "Undone: prompt" in desk.noted)
     desk.turn(lambda: not desk.controller.following)
     desk.controller.redo()  # which a step of the pass would have made impossible
     desk.turn(lambda: desk.objects() == (1,))

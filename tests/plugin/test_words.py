@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stacksam.plugin.state import EMPTY, ObjectRow, State
-from stacksam.plugin.words import n_unsure, next_step, review_note
+from stacksam.plugin.words import action_name, n_unsure, next_step, review_note
 from stacksam.session.scores import FrameScores
 
 N = 6
@@ -94,3 +94,9 @@ def test_the_note_sums_all_objects():
     assert review_note(now) == f"{2 * N} masks · 2 unsure"
     assert review_note(state((1, [1, 0.1, 1, 1, 1, 1]), locked=(1,))) == f"{N} masks · 0 unsure · 1 accepted"
     assert review_note(EMPTY) == ""
+
+
+def test_every_action_of_a_session_has_words():
+    assert action_name("add") == "prompt"
+    assert action_name("merge") == "merge"
+    assert "_" not in action_name("remove_object")

@@ -107,6 +107,26 @@ class Sessions(RuleBasedStateMachine):
         self.do("remove", lambda: self.session.remove(prompt), change)
 
     @precondition(lambda self: self.prompts)
+    @rule(data=st.data(), new=points | boxes)
+    def replace(self, data, new):
+        key = data.draw(st.sampled_from(sorted(self.prompts)))
+        old = data.draw(st.sampled_from(in_force(self.prompts[key])))
+        if new.object_id in self.removed:
+            with pytest.raises(InputError, match="was removed"):
+                self.session.replace(old, new)
+            return
+
+        def change():
+            left = self.prompts.pop(key)[::-1]
+            left.remove(old)
+            if left:
+                self.prompts[key] = left[::-1]
+            place = new.object_id, new.frame
+            self.prompts[place] = [*self.prompts.get(place, []), new]
+
+        self.do("replace", lambda: self.session.replace(old, new), change)
+
+    @precondition(lambda self: self.prompts)
     @rule(data=st.data())
     def choose(self, data):
         object_id, frame = data.draw(st.sampled_from(sorted(self.prompts)))

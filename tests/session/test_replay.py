@@ -10,6 +10,7 @@ import tifffile
 from random_model import labels, random_model, rows, run, small_stack
 
 from stacksam.errors import SessionFileError, StackError
+from stacksam.prompt_files import read_session_prompts
 from stacksam.session.predictor import Settings
 from stacksam.session.prompts import Box, Mask, Point
 from stacksam.session.replay import replay
@@ -45,7 +46,7 @@ def work(session):
     session.add(Point(5, 1, (30, 20)))
     updates = session.propagate()
     next(updates)
-    session.add(Point(5, 1, (33, 22)))  # which ends it
+    session.replace(Point(5, 1, (30, 20)), Point(5, 1, (33, 22)))  # which ends it
     assert list(updates) == []
     run(session, restart=True, first=1)
     session.undo()
@@ -307,3 +308,15 @@ def test_the_dtype_is_replayed(saved, stack, monkeypatch):
     monkeypatch.setattr("stacksam.session.models.load_model", load)
     replay(saved, stack).close()
     assert asked == [("random", "float32", 64)]
+
+
+def test_a_saved_session_gives_the_prompts_that_hold_at_its_end(tmp_path):
+    with Session(small_stack(), random_model(windowed=True), tmp_path / "session") as session:
+        session.add(Point(0, 1, (5.0, 5.0)), Point(0, 1, (9.0, 9.0)), Box(2, 2, (3.0, 3.0, 20.0, 20.0)))
+        session.add(Point(0, 3, (20.0, 20.0)))
+        session.merge(1, [3])  # makes a mask of them
+        session.replace(Box(2, 2, (3.0, 3.0, 20.0, 20.0)), Box(2, 2, (4.0, 4.0, 20.0, 20.0)))
+        held = list(session.prompts)
+        path = session.save()
+    assert [given.prompt for given in read_session_prompts(path)] == held
+    assert {type(prompt) for prompt in held} == {Box, Mask}

@@ -135,6 +135,37 @@ def test_an_approved_frame_is_approved_again_when_its_correction_is_taken_back(s
     assert rows(session, 1, [3]) == before
 
 
+def test_a_prompt_is_moved_in_one_action(stack, model):
+    first, other = Point(0, 1, (14.0, 12.0)), Point(0, 1, (20.0, 18.0), positive=False)
+    for moved in (Point(0, 1, (15.0, 15.0)), Point(2, 1, (15.0, 15.0)), Box(0, 2, (4.0, 4.0, 22.0, 22.0))):
+        with Session(stack, model) as session, Session(stack, model) as apart:
+            for one in (session, apart):
+                one.add(first)
+                one.add(other)
+            update = session.replace(first, moved)
+            assert session.history == ("add", "add", "replace")
+            assert (update.frame, update.object_id) == (moved.frame, moved.object_id)
+            apart.remove(first)
+            apart.add(moved)
+            assert session.prompts == apart.prompts
+            assert np.array_equal(session.labels[...], apart.labels[...])
+            session.undo()
+            assert session.prompts == (first, other)
+
+
+def test_an_object_keeps_its_results_when_its_only_prompt_is_moved(session):
+    first, moved = Point(0, 1, (14.0, 12.0)), Point(3, 1, (15.0, 15.0))
+    session.add(first)
+    for _ in session.propagate():
+        pass
+    frames = session.frames_of(1)
+    session.replace(first, moved)
+    assert session.frames_of(1) == frames[1:]  # nothing leads to the frame that was prompted
+    assert session.prompts == (moved,)
+    with pytest.raises(InputError, match="no such prompt"):
+        session.replace(first, moved)
+
+
 def test_a_removed_object_is_gone_for_good(session):
     session.add(A, B, Point(2, 1, (20, 20)))
     run(session)

@@ -18,6 +18,7 @@ from psygnal import Signal
 from stacksam.errors import InputError
 from stacksam.plugin.engine import Deliver, Engine, Stream
 from stacksam.plugin.state import EMPTY, Snapshots, State
+from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
 from stacksam.session.predictor import Settings
@@ -32,6 +33,7 @@ Reach = Literal["all", "to here", "to the next accepted frame"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
+_SAME = 0.98  # IoU from which on a mask that was computed anew counts as unchanged
 _RATE_STEPS = 20  # steps over which the remaining time is estimated
 
 
@@ -305,9 +307,7 @@ class Controller:
 
         def work() -> set[int]:
             if old in session.prompts:
-                # The new one first: an object that loses its last prompt loses its results.
-                session.add(new)
-                session.remove(old)
+                session.replace(old, new)
             self._touched(None)
             return {old.object_id, new.object_id}
 
@@ -381,7 +381,7 @@ class Controller:
         def work() -> None:
             name = act(session)
             self._touched(None)
-            text = nothing if name is None else f"{past}: {name.replace('_', ' ')}"
+            text = nothing if name is None else f"{past}: {action_name(name)}"
             self._deliver(lambda: self.noted.emit(text))
 
         self._submit(session, work, past)
@@ -420,7 +420,6 @@ class Controller:
                 else f"object {unknown[0]} has no prompt yet; click it in the picture first"
             )
         anew = [restart]
-        stale = {i: set(s.frames[s.stale].tolist()) for i, s in self.state.scores.items() if i in ids}
         meter = _Meter()
 
         def begin() -> Iterator[Update]:
@@ -433,7 +432,7 @@ class Controller:
             return session.propagate(direction, **span)
 
         def each(update: Update) -> None:
-            if update.frame in stale.get(update.object_id, ()):
+            if update.kept is not None and update.kept < _SAME:
                 self.changed.setdefault(update.object_id, set()).add(update.frame)
             self._touched({update.frame}, meter.step(update.frame))
             self._snapshot(session, ids)

@@ -37,6 +37,12 @@ _REFRESH_3D_MS = 1500  # the whole volume is read each time
 _SETTLE_MS = 30  # after the last event of a drag
 _LEAST_AREA = 2.0  # of a drawn outline, in pixels; less is a slip of the hand
 _SYMBOLS = {True: "disc", False: "x"}
+_TOOLS = {
+    (Points, "add"): "point",
+    (Shapes, "add_rectangle"): "box",
+    (Shapes, "add_polygon_lasso"): "lasso",
+    **{(Labels, mode): "paint" for mode in ("paint", "erase", "fill", "polygon")},
+}
 
 
 class PromptSink(Protocol):
@@ -75,6 +81,8 @@ class SessionLayers:
     sink : PromptSink
     failed : callable
         Told what went wrong in reading a layer.
+    taken : callable
+        Told which tool was taken in hand through napari's own list of layers and their controls.
     """
 
     def __init__(
@@ -85,14 +93,10 @@ class SessionLayers:
         name: str,
         sink: PromptSink,
         failed: Callable[[Exception], None],
+        taken: Callable[[str], None],
     ) -> None:
-        self.viewer, self.placement, self.view, self.sink, self._failed = (
-            viewer,
-            placement,
-            labels,
-            sink,
-            failed,
-        )
+        self.viewer, self.placement, self.view, self.sink = viewer, placement, labels, sink
+        self._failed, self._taken = failed, taken
         kwargs = placement.layer_kwargs()
         ndim = labels.ndim
         self.result: Labels = viewer.add_labels(
@@ -137,6 +141,8 @@ class SessionLayers:
             (self.boxes.events.data, self._changed),
             (self.paint.events.paint, self._painted),
             (viewer.dims.events.ndisplay, self._turned),
+            (viewer.layers.selection.events.active, self._reached),
+            *((layer.events.mode, self._reached) for layer in (self.points, self.boxes, self.paint)),
         ]
         for emitter, callback in self._connected:
             emitter.connect(callback)
@@ -230,9 +236,7 @@ class SessionLayers:
         Napari builds the shaders of a Shapes layer anew for each frame, a quarter of the time of a step of
         scrolling; and vispy may crash after one that was drawn is removed (napari issues 8471 and 8165).
         """
-        visible = self.tool in ("box", "lasso") or len(self.boxes.data) > 0
-        if self.boxes.visible != visible:  # napari puts the tool away when it is set, even to what it was
-            self.boxes.visible = visible
+        _set_visible(self.boxes, self.tool in ("box", "lasso") or len(self.boxes.data) > 0)
 
     def _corners(self, box: Box) -> NDArray[np.float64]:
         y0, x0, y1, x1 = box.yxyx
@@ -300,7 +304,7 @@ class SessionLayers:
     def use(self, tool: str | None) -> None:
         """Take a tool in hand: "point", "box", "lasso" or "paint"; None to only look."""
         self.tool = tool
-        self.paint.visible = tool == "paint"
+        _set_visible(self.paint, tool == "paint")
         self._reveal_boxes()
         layer, mode = {
             "point": (self.points, "add"),
@@ -310,12 +314,24 @@ class SessionLayers:
         }.get(tool or "", (self.points, "pan_zoom"))
         if self.viewer.dims.ndisplay == 3:
             mode = "pan_zoom"  # a click has no place in a volume; the tool is taken up again in 2D
-        for other in (self.points, self.boxes, self.paint):
-            if other is not layer:
-                other.mode = "pan_zoom"
-        if layer in self.viewer.layers:
-            self.viewer.layers.selection.active = layer
-        layer.mode = mode
+        with self._ours():
+            for other in (self.points, self.boxes, self.paint):
+                if other is not layer:
+                    other.mode = "pan_zoom"
+            if layer in self.viewer.layers:
+                self.viewer.layers.selection.active = layer
+            # An eraser that is in hand is not put away for the brush.
+            if mode == "pan_zoom" or _TOOLS.get((type(layer), str(layer.mode))) != tool:
+                layer.mode = mode
+
+    def _reached(self, _event: Any = None) -> None:
+        """Take up the tool that the user has chosen in napari itself."""
+        active = self.viewer.layers.selection.active
+        if self._own or active not in (self.points, self.boxes, self.paint):
+            return
+        tool = _TOOLS.get((type(active), str(active.mode)))
+        if tool is not None and tool != self.tool:
+            self._taken(tool)
 
     def _turned(self, _event: Any = None) -> None:
         self.use(self.tool)
@@ -460,6 +476,12 @@ class SessionLayers:
             yield
         finally:
             self._own = before
+
+
+def _set_visible(layer: Layer, visible: bool) -> None:
+    """Show or hide a layer; napari puts its tool away when this is set, even to what it was."""
+    if layer.visible != visible:
+        layer.visible = visible
 
 
 def _area(vertices: NDArray[np.float64]) -> float:

@@ -54,7 +54,7 @@ from stacksam.plugin.review import Thumb, thumbnail
 from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.stacks import opener_of
 from stacksam.plugin.state import State
-from stacksam.plugin.words import next_step, review_note
+from stacksam.plugin.words import action_name, next_step, review_note
 from stacksam.session.models import Model
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
@@ -408,7 +408,13 @@ class StacksamWidget(QWidget):
         placement = Placement(self._image, self._choice)
         view = LabelsView(session.labels, placement.layout)
         self.layers = SessionLayers(
-            self.viewer, placement, view, self._image.name, self.controller, self._refused
+            self.viewer,
+            placement,
+            view,
+            self._image.name,
+            self.controller,
+            self._refused,
+            guarded(self.commands.use, self.fail),
         )
         for layer in self.layers.all:
             bind_keys(layer, self.acts)
@@ -477,7 +483,7 @@ class StacksamWidget(QWidget):
             (self.redo_button, state.can_redo, "Redo"),
         ):
             button.setEnabled(name is not None)
-            what = "" if name is None else f" {name.replace('_', ' ')}"
+            what = "" if name is None else f": {action_name(name)}"
             button.setToolTip(f"{word}{what}{hint(word.lower())}")
         session = self.controller.session
         if session is not None:

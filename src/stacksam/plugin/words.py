@@ -7,7 +7,24 @@ import numpy as np
 from stacksam.plugin.state import ObjectRow, State
 from stacksam.tracks.review import FINE
 
-__all__ = ["n_unsure", "next_step", "review_note"]
+__all__ = ["action_name", "n_unsure", "next_step", "review_note"]
+
+_ACTIONS = {
+    "add": "prompt",
+    "remove": "removal of a prompt",
+    "replace": "move of a prompt",
+    "choose": "another mask",
+    "propagate": "following",
+    "lock": "acceptance",
+    "unlock": "taking acceptance back",
+    "remove_object": "removal of an object",
+    "clear": "removal of all objects",
+}
+
+
+def action_name(name: str) -> str:
+    """An entry of :attr:`stacksam.Session.history` in the words of the dock."""
+    return _ACTIONS.get(name, name.replace("_", " "))
 
 
 def next_step(

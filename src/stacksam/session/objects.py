@@ -142,6 +142,17 @@ class Objects:
             return self._release(object_id, frame, draft)
         return self._settle(self._retrace(object_id, frame, left, draft), left, draft)
 
+    def replace(self, old: Prompt, new: Prompt, draft: Draft) -> Record:
+        """Take back one prompt and answer another instead."""
+        place = new.object_id, new.frame
+        if (old.object_id, old.frame) != place:
+            # The new one first: an object that loses its last prompt loses its results.
+            record = self.say(*place, [new], draft)
+            self.unsay(old, draft)
+            return record
+        said = Said((*self.without(old).groups, *grouped([new])))
+        return self._settle(self._retrace(*place, said, draft), said, draft)
+
     def choose(self, record: Record, candidate: int, draft: Draft) -> Record:
         """Take a record that :meth:`candidates` gave."""
         groups = self._prompted(record.object_id, record.frame, draft).groups

@@ -145,6 +145,8 @@ def _do(
                 session.remove(
                     prompt_from_json(arguments["prompt"], arguments["frame"], arguments["object_id"])
                 )
+            case "replace":
+                session.replace(*prompts_from_json([*arguments["old"], *arguments["new"]]))
             case "propagate":
                 # As far as the saved session did.
                 for update in session.propagate(**arguments):

@@ -302,6 +302,40 @@ class Session:
                 record = self._objects.unsay(prompt, draft)
         return None if record is None else Update.of(record)
 
+    def replace(self, old: Prompt, new: Prompt) -> Update:
+        """Take back one prompt and say another instead, as one action: a prompt that was moved.
+
+        Unlike :meth:`remove` followed by :meth:`add`, this keeps the results of an object that has no other
+        prompt.
+
+        Parameters
+        ----------
+        old : Prompt
+            In force now.
+        new : Prompt
+            For any object, on any frame; it counts as said after all others.
+
+        Returns
+        -------
+        Update
+            The new prompt's object on its frame.
+
+        Raises
+        ------
+        InputError
+            If there is no such prompt, or the new one cannot be used.
+        StorageError
+            If the change cannot be written; then the old prompt still holds.
+        """
+        old, new = (check_prompt(p, self.stack.n_frames, self.stack.frame_shape) for p in (old, new))
+        with self._lock:
+            self._objects.without(old)
+            self._objects.check_new(new.object_id)
+            told = {"old": prompts_to_json([old]), "new": prompts_to_json([new])}
+            with self._journal.action("replace", told) as draft:
+                record = self._objects.replace(old, new, draft)
+        return Update.of(record)
+
     def remove_object(self, object_id: int) -> None:
         """Remove an object with its prompts and results; its id is not used again.
 
@@ -572,13 +606,14 @@ class Session:
                 if not todo:
                     continue
                 requests = [self._objects.request(object_id, frame, step) for object_id in todo]
+                former = {i: self._store.get(i, frame) for i in todo}
                 records = self._predictor.follow(frame, requests, step)
                 done = {**arguments, "steps": arguments["steps"] + 1}
                 number = self._journal.append(number, "propagate", done, frame, records)
                 arguments = done
                 generation = self._journal.generation
                 self._objects.remember(records)
-                updates = [Update.of(record) for record in records]
+                updates = [Update.of(record, former[record.object_id]) for record in records]
             yield from updates
 
     # Going back
@@ -601,7 +636,8 @@ class Session:
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the session as readable JSON, from which :func:`stacksam.replay` makes the same labels.
 
-        :meth:`close` does so as well, unless the session's folder is temporary.
+        Besides the actions, which are replayed, it lists the prompts that hold at the end. :meth:`close` does
+        so as well, unless the session's folder is temporary.
 
         Parameters
         ----------
@@ -619,7 +655,8 @@ class Session:
             self._journal.unsaved = False  # before reading: what is done meanwhile counts as unsaved
         try:
             data = {"format": "stacksam-session", "version": FORMAT_VERSION}
-            write_json(target, data | self._store.meta("session") | {"actions": self._store.actions()})
+            told = {"prompts": prompts_to_json(self.prompts), "actions": self._store.actions()}
+            write_json(target, data | self._store.meta("session") | told)
         except BaseException:
             self._journal.unsaved = True
             raise

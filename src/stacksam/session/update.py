@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.session.canvas import BBox
+from stacksam.session.judge import overlap
 from stacksam.session.records import Record
 
 __all__ = ["Update"]
@@ -30,6 +31,8 @@ class Update:
         The network's own estimate of its mask, 0 to 1.
     prompted : bool
         Whether the user said something about this object on this frame.
+    kept : float or None
+        IoU with the mask that this one replaces, 1 where both are empty; None where there was none.
     """
 
     frame: int
@@ -39,10 +42,11 @@ class Update:
     object_score: float
     predicted_iou: float
     prompted: bool
+    kept: float | None = None
 
     @classmethod
-    def of(cls, record: Record) -> Self:
-        """What there is to tell of a record."""
+    def of(cls, record: Record, former: Record | None = None) -> Self:
+        """What there is to tell of a record, and of the one that it replaces."""
         return cls(
             record.frame,
             record.object_id,
@@ -51,6 +55,7 @@ class Update:
             record.object_score,
             record.predicted_iou,
             record.prompted,
+            None if former is None else _kept(record, former),
         )
 
     def full_mask(self, frame_shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -59,3 +64,7 @@ class Update:
         y0, x0, y1, x1 = self.bbox
         full[y0:y1, x0:x1] = self.mask
         return full
+
+
+def _kept(now: Record, former: Record) -> float:
+    return overlap(now, former) if now.mask.any() or former.mask.any() else 1.0
