@@ -11,6 +11,7 @@ import torch
 from stacksam.network.config import PRESETS, ConvTrunkConfig
 from stacksam.network.sam2 import Sam2
 from stacksam.session.canvas import View, bbox_of
+from stacksam.session.judge import gone
 from stacksam.session.memory_bank import MemoryBank
 from stacksam.session.models import Model
 from stacksam.session.prompts import Box, Mask, Point
@@ -114,6 +115,9 @@ class DiscPredictor:
 
     def remember(self, records):
         pass
+
+    def absent(self, record):
+        return gone(record)
 
     def _record(self, object_id, frame, y, x, radius, trace, **rest):
         height, width = self.stack.frame_shape

@@ -203,6 +203,18 @@ class Sessions(RuleBasedStateMachine):
         assert (self.session.mask(object_id, frame) == kept).all()
 
     @precondition(lambda self: self.prompts)
+    @rule(data=st.data())
+    def mark_absent(self, data):
+        object_id = data.draw(st.sampled_from(self.session.object_ids))
+        frame = data.draw(st.sampled_from(self.session.frames_of(object_id)))
+        if (object_id, frame) in self.prompts:
+            with pytest.raises(InputError, match="has prompts on frames"):
+                self.session.mark_absent(object_id, [frame])
+            return
+        self.do("mark_absent", lambda: self.session.mark_absent(object_id, [frame]), lambda: None)
+        assert not self.session.mask(object_id, frame).any()
+
+    @precondition(lambda self: self.prompts)
     @rule(frame=frames, yx=places)
     def correct_and_take_back(self, frame, yx):
         object_id = self.session.object_ids[0]

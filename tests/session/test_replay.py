@@ -35,6 +35,7 @@ def work(session):
     next(updates)
     updates.close()
     session.lock(1, [4])
+    session.mark_absent(2, [3])
     session.add(Mask(2, 2, MASK))
     session.undo()
     session.add(Mask(2, 2, MASK), Point(2, 2, (50, 50)))

@@ -307,6 +307,38 @@ def test_a_locked_frame_stays_and_shields_what_lies_behind(session):
     assert session.stale_frames(1) == (2, 3, 4, 5)
 
 
+def test_an_object_can_be_said_to_be_absent(session):
+    session.add(A)
+    run(session)
+    before = state(session)
+    session.mark_absent(1, [3, 4])
+    assert not session.mask(1, 3).any()
+    assert not (session.labels[3:5] == 1).any()
+    assert session.locked_frames(1) == (3, 4)
+    assert session.stale_frames(1) == (5,)
+    assert session.update(1, 3).object_score < 0
+    assert run(session) == [(5, 1)]
+    assert not session.mask(1, 4).any()
+    session.undo()
+    session.undo()
+    assert state(session) == before
+    with pytest.raises(InputError, match=r"has prompts on frames \[0\]"):
+        session.mark_absent(1, [0, 2])
+    session.remove_object(1)
+    with pytest.raises(InputError, match="no object 1"):
+        session.mark_absent(1, [2])
+
+
+def test_a_prompt_brings_back_an_object_that_was_said_to_be_absent(discs, stack):
+    with Session(stack, random_model()) as session:
+        session.add(Point(0, 1, (20, 20)))
+        run(session)
+        session.mark_absent(1, [2])
+        session.add(Point(2, 1, (30, 30)))
+        assert session.mask(1, 2)[30, 30]
+        assert session.locked_frames(1) == ()
+
+
 def test_a_locked_frame_is_not_computed_anew(session):
     session.add(A)
     run(session)

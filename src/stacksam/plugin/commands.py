@@ -162,6 +162,15 @@ class Commands:
         """Accept frames of the current object, or take that back."""
         self.controller.accept(self.controller.current, frames, locked)
 
+    def mark_absent(self) -> None:
+        """Say that the current object is not on the frame shown, or on the selected frames."""
+        first, last = self.dock.review_part.span()
+        self.set_absent(range(first, last + 1))
+
+    def set_absent(self, frames: range) -> None:
+        """Say that the current object is not on some frames."""
+        self.controller.mark_absent(self.controller.current, frames)
+
     def lock_object(self, object_id: int, locked: bool) -> None:
         """Accept all frames of an object, or take that back."""
         self.controller.accept(object_id, range(self.controller.state.n_frames), locked)

@@ -366,6 +366,18 @@ class Controller:
 
         self._act("Accepting" if locked else "Taking acceptance back", work, [object_id])
 
+    def mark_absent(self, object_id: int, frames: Collection[int]) -> None:
+        """Say that an object is not on some frames, of which those without a mask are left out."""
+
+        def work(session: Session) -> None:
+            known = sorted(set(session.frames_of(object_id)).intersection(frames))
+            if not known:
+                raise InputError(f"object {object_id} has no mask here yet; follow it first")
+            session.mark_absent(object_id, known)
+            self._forget_change(object_id, known)
+
+        self._act("Not here", work, [object_id])
+
     def undo(self) -> None:
         """Take back the last action; a pass that runs ends."""
         self._exchange(lambda s: s.undo(), "Undone", "Nothing to undo")

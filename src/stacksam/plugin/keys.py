@@ -40,6 +40,7 @@ KEYS: tuple[Key, ...] = (
     Key("Escape", "cancel", "stop following"),
     Key("K", "accept", "accept this frame, or the selected frames"),
     Key("Shift-K", "accept_all", "accept all frames of the current object"),
+    Key("Shift-X", "mark_absent", "the object is not on this frame, or the selected frames"),
     Key("W", "next_worst", "go to the next unsure frame of the object"),
     Key("Alt-Left", "previous_prompted", "previous frame with a prompt of the object"),
     Key("Alt-Right", "next_prompted", "next frame with a prompt of the object"),

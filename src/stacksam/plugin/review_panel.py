@@ -24,7 +24,8 @@ class ReviewPanel(QWidget):
 
     frame_clicked = Signal(int, int)
     accept_requested = Signal(int, int)  # first and last frame of the current object
-    reject_requested = Signal(int, int)
+    absent_requested = Signal(int, int)
+    unlock_requested = Signal(int, int)
     worst_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -41,8 +42,13 @@ class ReviewPanel(QWidget):
             "Lock the selected frames, or this one: they stay as they are, whatever is corrected elsewhere"
             + hint("accept")
         )
-        self.reject = QPushButton("Take back")
-        self.reject.setToolTip("Unlock the selected frames, or this one")
+        self.absent = QPushButton("Not here")
+        self.absent.setToolTip(
+            "The object is not on the selected frames, or this one: its masks there are emptied and accepted"
+            + hint("mark_absent")
+        )
+        self.unlock = QPushButton("Take back")
+        self.unlock.setToolTip("Unlock the selected frames, or this one")
         self.selected = QLabel("Shift-drag: select frames")
         self.selected.setEnabled(False)  # pale in any theme
         self.selected.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -51,7 +57,7 @@ class ReviewPanel(QWidget):
         top.addWidget(self.selected, 1)
         row = QHBoxLayout()
         row.setSpacing(4)
-        for button, share in ((self.worst, 4), (self.accept, 5), (self.reject, 3)):
+        for button, share in ((self.worst, 5), (self.accept, 6), (self.absent, 4), (self.unlock, 4)):
             button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             row.addWidget(button, share)
         layout = QVBoxLayout(self)
@@ -73,7 +79,8 @@ class ReviewPanel(QWidget):
         self.everyone.toggled.connect(self._fill)
         self.worst.clicked.connect(self.worst_requested)
         self.accept.clicked.connect(lambda: self._ask(self.accept_requested))
-        self.reject.clicked.connect(lambda: self._ask(self.reject_requested))
+        self.absent.clicked.connect(lambda: self._ask(self.absent_requested))
+        self.unlock.clicked.connect(lambda: self._ask(self.unlock_requested))
         self._tell()
 
     def set_state(self, state: State, changed: Mapping[int, set[int]]) -> None:

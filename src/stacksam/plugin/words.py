@@ -17,6 +17,7 @@ _ACTIONS = {
     "propagate": "following",
     "lock": "acceptance",
     "unlock": "taking acceptance back",
+    "mark_absent": "not here",
     "remove_object": "removal of an object",
     "clear": "removal of all objects",
 }

@@ -159,6 +159,15 @@ class Objects:
         chosen = Said((*groups[:-1], Group(groups[-1].prompts, candidate)))
         return self._settle(record, chosen, draft)
 
+    def mark_absent(self, object_id: int, frames: Sequence[int], draft: Draft) -> None:
+        """Empty the object's masks on frames, and lock them."""
+        records = [self.recall(object_id, frame) for frame in frames]
+        draft.put(
+            [replace(self._predictor.absent(r), locked=True, stale=False) for r in records if r is not None]
+        )
+        self._predictor.bank.forget(object_id, frames)
+        self._invalidate(object_id, frames, draft)
+
     def remove(self, object_id: int, draft: Draft) -> None:
         """Remove an object with its prompts, name and results; its id is not used again."""
         for frame in draft.told.conditioning(object_id):

@@ -107,6 +107,11 @@ class Predictor:
         self._frames: dict[int, NDArray[np.float32]] = {}
         self._lock = threading.RLock()
 
+    def absent(self, record: Record) -> Record:
+        """The record as it is where the user says that the object is not there."""
+        none = self.model.network.no_obj_ptr[0].detach().float().cpu().numpy()
+        return replace(gone(record), pointer=none)
+
     # Pictures
 
     @_quiet
@@ -347,13 +352,17 @@ class Predictor:
                 3 if all_three else 1
             )
         said = [p for p in prompts if not isinstance(p, Mask)]
-        view, guess = self._prompt_view(frame, said, previous, near)
-        several = all_three or guess is not None
-        masks = self._decode(frame, view, said, previous, choice, object_id, all_three=several)
-        answers = [
-            self._record(object_id, frame, view, masks, 0, k, prompted=True)
-            for k in range(masks.iou.shape[1])
-        ]
+        if self._is_searched(said, previous):
+            view, guess, answers = self._search(object_id, frame, said, near)
+        else:
+            view, guess, answers = self._prompt_view(said, previous), None, []
+        if not answers:
+            several = all_three or guess is not None
+            masks = self._decode(frame, view, said, previous, choice, object_id, all_three=several)
+            answers = [
+                self._record(object_id, frame, view, masks, 0, k, prompted=True)
+                for k in range(masks.iou.shape[1])
+            ]
         if choice is not None and previous is not None and self.model.windowed:
             answers.sort(key=lambda one: obedience(one, previous, said), reverse=True)
             return answers[: 3 if all_three else 1]
@@ -397,44 +406,48 @@ class Predictor:
                     return masks.beside(decode(network.unconditioned(features)))
         return masks if all_three else masks.best()
 
-    def _prompt_view(
-        self, frame: int, prompts: Sequence[Point | Box], previous: Record | None, near: Record | None
-    ) -> tuple[View, Record | None]:
-        """Where to look for the object that prompts describe, and what a search found there, if any."""
+    def _is_searched(self, prompts: Sequence[Point | Box], previous: Record | None) -> bool:
+        """Whether clicks are all that tells where, and how large, the object is."""
+        return self.model.windowed and previous is None and not any(isinstance(p, Box) for p in prompts)
+
+    def _prompt_view(self, prompts: Sequence[Point | Box], previous: Record | None) -> View:
+        """Where to look for the object that prompts describe."""
         if not self.model.windowed:
-            return self._whole, None
-        if previous is not None:
-            if all(previous.view.contains(yx) for p in prompts for yx in corners(p)):
-                return previous.view, None
-            return self._windows.around(prompts, previous), None
-        boxes = [p for p in prompts if isinstance(p, Box)]
-        if boxes:
-            return self._windows.of_box(boxes[-1]), None
-        return self._search(frame, prompts, near)
+            return self._whole
+        if previous is None:
+            return self._windows.of_box([p for p in prompts if isinstance(p, Box)][-1])
+        if all(previous.view.contains(yx) for p in prompts for yx in corners(p)):
+            return previous.view
+        return self._windows.around(prompts, previous)
 
     def _search(
-        self, frame: int, prompts: Sequence[Point | Box], near: Record | None
-    ) -> tuple[View, Record | None]:
-        """The window that suits what was clicked on, and the object in it: try a ladder of sides.
+        self, object_id: int, frame: int, prompts: Sequence[Point | Box], near: Record | None
+    ) -> tuple[View, Record | None, list[Record]]:
+        """The window that suits what was clicked on, the object in it, and all answers that it gave.
 
-        An answer is trusted where other windows find the same object, where its mask is stable and the
-        network believes in it, and where the window's side is near `WINDOW_SIDE` times the object's size.
+        It tries a ladder of sides. An answer is trusted where other windows find the same object, where its
+        mask is stable and the network believes in it, and where the window's side is near `WINDOW_SIDE` times
+        the object's size. There are no answers where the window that suits was not tried.
         """
         places = [yx for p in prompts for yx in corners(p)]
         middle = (float(np.mean([y for y, _ in places])), float(np.mean([x for _, x in places])))
         views = self._windows.ladder(middle, near)
-        found = [record for record in self._try_views(frame, views, prompts) if record.mask.any()]
+        tried = self._try_views(object_id, frame, views, prompts)
+        found = [record for record in tried if record.mask.any()]
         if not found:
-            return views[-1], None
+            return views[-1], None, []
         guess = max(found, key=lambda record: trust(record, found))
         view = self._windows.recentred(guess, middle)
         if view not in views:  # one look from the better place, to settle the side
-            closer = self._try_views(frame, [view], prompts)
+            closer = self._try_views(object_id, frame, [view], prompts)
             guess = max(closer, key=lambda record: overlap(record, guess))
             view = self._windows.recentred(guess, middle)
-        return view, guess
+            tried += closer
+        return view, guess, [record for record in tried if record.view == view]
 
-    def _try_views(self, frame: int, views: Sequence[View], prompts: Sequence[Point | Box]) -> list[Record]:
+    def _try_views(
+        self, object_id: int, frame: int, views: Sequence[View], prompts: Sequence[Point | Box]
+    ) -> list[Record]:
         """What the network answers in each view, three candidates each."""
         network = self.model.network
         features = self.features(frame, views)
@@ -445,7 +458,11 @@ class Predictor:
             masks = network.decode_masks(
                 features, network.unconditioned(features), points, labels, candidates=True
             )
-        return [self._record(0, frame, view, masks, i, k) for i, view in enumerate(views) for k in range(3)]
+        return [
+            self._record(object_id, frame, view, masks, i, k, prompted=True)
+            for i, view in enumerate(views)
+            for k in range(3)
+        ]
 
     def _record(
         self,

@@ -152,7 +152,17 @@ def _do(
                 for update in session.propagate(**arguments):
                     if progress is not None:
                         progress(update)
-            case "choose" | "clear" | "lock" | "merge" | "remove_object" | "rename" | "split" | "unlock":
+            case (
+                "choose"
+                | "clear"
+                | "lock"
+                | "mark_absent"
+                | "merge"
+                | "remove_object"
+                | "rename"
+                | "split"
+                | "unlock"
+            ):
                 getattr(session, str(name))(**arguments)
             case _:
                 raise SessionFileError(f"{path} holds an action {name!r} that this version does not know")

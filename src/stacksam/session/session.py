@@ -505,15 +505,44 @@ class Session:
         """Undo :meth:`lock`. The frames count as valid until something changes that they came from."""
         self._set_locked("unlock", object_id, frames, False)
 
-    def _set_locked(self, name: str, object_id: int, frames: Iterable[int], locked: bool) -> None:
-        wanted = sorted({check_frame(f, self.stack.n_frames) for f in check_several(frames, "frames")})
+    def mark_absent(self, object_id: int, frames: Iterable[int]) -> None:
+        """Say that an object is not on some frames: its masks there are emptied, and the frames approved.
+
+        What came from those masks becomes stale; when it is propagated again, the object is remembered as
+        absent there. :meth:`unlock` and propagating with `restart`, or a prompt, brings it back.
+
+        Raises
+        ------
+        InputError
+            If there is no such object, it has no result on one of the frames, or has a prompt there.
+        StorageError
+            If the change cannot be written; then the masks are as they were.
+        """
         with self._lock:
-            object_id = self._objects.known(object_id)
-            missing = sorted(set(wanted) - set(self._store.frames(object_id)))
-            if missing:
+            object_id, wanted = self._with_results(object_id, frames)
+            prompted = sorted(set(wanted) & set(self._objects.conditioning(object_id)))
+            if prompted:
                 raise InputError(
-                    f"object {object_id} has no result on frames {missing}; propagate it there first"
+                    f"object {object_id} has prompts on frames {prompted}, which say that it is there; take "
+                    "them back first"
                 )
+            with self._journal.action("mark_absent", {"object_id": object_id, "frames": wanted}) as draft:
+                self._objects.mark_absent(object_id, wanted, draft)
+
+    def _with_results(self, object_id: int, frames: Iterable[int]) -> tuple[int, list[int]]:
+        """An object and frames on which it has results, checked."""
+        wanted = sorted({check_frame(f, self.stack.n_frames) for f in check_several(frames, "frames")})
+        object_id = self._objects.known(object_id)
+        missing = sorted(set(wanted) - set(self._store.frames(object_id)))
+        if missing:
+            raise InputError(
+                f"object {object_id} has no result on frames {missing}; propagate it there first"
+            )
+        return object_id, wanted
+
+    def _set_locked(self, name: str, object_id: int, frames: Iterable[int], locked: bool) -> None:
+        with self._lock:
+            object_id, wanted = self._with_results(object_id, frames)
             with self._journal.action(name, {"object_id": object_id, "frames": wanted}) as draft:
                 draft.flag(object_id, wanted, locked=locked, stale=False if locked else None)
 
