@@ -36,7 +36,7 @@ from skimage.measure import find_contours
 from stacksam.assets import sample
 from stacksam.io import read_labels
 from stacksam.plugin.contributions import sample_timelapse, sample_zstack
-from stacksam.plugin.controller import Progress
+from stacksam.plugin.progress import Progress
 from stacksam.plugin.widget import StacksamWidget
 from stacksam.plugin.words import n_unsure
 

@@ -149,7 +149,7 @@ def test_every_third_party_import_is_declared(repo_root):
         packages = {name.split(".")[0] for name in imported} - {"stacksam"} - set(sys.stdlib_module_names)
         declared = base | names(extras["io"])
         if _layer(module) == "plugin":
-            declared |= names(extras["all"])
+            declared |= names(extras["plugin"])
         if _layer(module) == "evaldata":
             declared |= names(extras["evaluate"])
         needed = {DISTRIBUTIONS.get(package, package).lower() for package in packages}

@@ -17,6 +17,7 @@ from psygnal import Signal
 
 from stacksam.errors import InputError
 from stacksam.plugin.engine import Deliver, Engine, Stream
+from stacksam.plugin.progress import Meter, News, Progress
 from stacksam.plugin.state import EMPTY, Snapshots, State
 from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
@@ -27,14 +28,13 @@ from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
 
-__all__ = ["Controller", "Opening", "Progress", "Reach"]
+__all__ = ["Controller", "Opening", "Reach"]
 
 Reach = Literal["all", "to here", "to the next accepted frame"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
 _SAME = 0.98  # IoU from which on a mask that was computed anew counts as unchanged
-_RATE_STEPS = 20  # steps over which the remaining time is estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +60,6 @@ class Opening:
     device: str | None = None
     folder: Callable[[Stack, Model], Path] | None = None
     settings: Settings | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a pass has come.
-
-    Attributes
-    ----------
-    done, total : int
-        Steps: masks of one object on one frame, or bytes of a download.
-    seconds_left : float or None
-        None while there is nothing to go by.
-    frame : int or None
-        The frame that was done last.
-    seconds_each : float or None
-        Pace of the latest steps.
-    """
-
-    done: int
-    total: int
-    seconds_left: float | None = None
-    frame: int | None = None
-    seconds_each: float | None = None
 
 
 class Controller:
@@ -123,7 +100,7 @@ class Controller:
         self._pending_lock = threading.Lock()
         self._snapshot_due = 0.0
         self._progress_due = 0.0
-        self._news: _News | None = None
+        self._news: News | None = None
         self._news_lock = threading.Lock()
         self._stop_download = threading.Event()
         self._opening = 0  # grows when what is being opened is no longer wanted
@@ -432,7 +409,7 @@ class Controller:
                 else f"object {unknown[0]} has no prompt yet; click it in the picture first"
             )
         anew = [restart]
-        meter = _Meter()
+        meter = Meter()
 
         def begin() -> Iterator[Update]:
             again, anew[0] = anew[0], False
@@ -555,7 +532,7 @@ class Controller:
     def _touched(self, frames: Collection[int] | None, progress: Progress | None = None) -> None:
         """Say which frames have new labels, None for any; what is not told yet is told in one go."""
         with self._news_lock:
-            waiting, self._news = self._news, _News.of(frames, progress).after(self._news)
+            waiting, self._news = self._news, News.of(frames, progress).after(self._news)
         if waiting is None:
             self._deliver(self._tell)
 
@@ -590,44 +567,6 @@ class Controller:
             self.state_changed.emit(self.state)  # a prompt that was refused must not stay in its layer
 
         return failed
-
-
-@dataclass(frozen=True, slots=True)
-class _News:
-    """What the main thread was not told yet."""
-
-    frames: frozenset[int] | None
-    progress: Progress | None
-
-    @classmethod
-    def of(cls, frames: Collection[int] | None, progress: Progress | None) -> _News:
-        return cls(None if frames is None else frozenset(frames), progress)
-
-    def after(self, earlier: _News | None) -> _News:
-        if earlier is None:
-            return self
-        both = None if self.frames is None or earlier.frames is None else self.frames | earlier.frames
-        return _News(both, self.progress or earlier.progress)
-
-
-class _Meter:
-    """Counts steps and guesses the time that is left from the pace of the latest ones."""
-
-    def __init__(self) -> None:
-        self._done = 0
-        self._total = 0
-        self._times: list[float] = []
-
-    def left(self, count: int) -> None:
-        self._total = self._done + count
-        self._times = [time.perf_counter()]
-
-    def step(self, frame: int) -> Progress:
-        self._done += 1
-        self._times = [*self._times[-_RATE_STEPS:], time.perf_counter()]
-        pace = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
-        left = max(0, self._total - self._done)
-        return Progress(self._done, self._total, pace * left if self._done >= 3 else None, frame, pace)
 
 
 def _equal(one: Update, other: Update) -> bool:

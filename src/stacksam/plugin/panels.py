@@ -22,8 +22,9 @@ from qtpy.QtWidgets import (
 
 from stacksam import assets
 from stacksam.plugin.colors import color_of
-from stacksam.plugin.controller import Progress, Reach
+from stacksam.plugin.controller import Reach
 from stacksam.plugin.keys import hint
+from stacksam.plugin.progress import Progress
 from stacksam.session.plan import Direction
 
 __all__ = ["FollowPanel", "ModelPanel", "PromptPanel", "duration"]

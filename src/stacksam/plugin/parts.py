@@ -86,11 +86,10 @@ class Section(QWidget):
         self.content.setVisible(unfolded)
 
 
-def small_button(text: str, tip: str, act: Callable[[], None]) -> QPushButton:
+def small_button(text: str, tip: str) -> QPushButton:
     """A button of one line."""
     button = QPushButton(text)
     button.setToolTip(tip)
-    button.clicked.connect(lambda *_: act())
     return button
 
 

@@ -16,19 +16,10 @@ from napari.layers import Image
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
 from psygnal import EmitLoopError
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QShowEvent
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QApplication,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
     QMessageBox,
-    QScrollArea,
-    QStackedWidget,
-    QTableView,
-    QVBoxLayout,
-    QWidget,
 )
 
 from stacksam import assets
@@ -37,21 +28,18 @@ from stacksam.plugin.bridge import Bridge
 from stacksam.plugin.choice import LayerChoice
 from stacksam.plugin.commands import Commands
 from stacksam.plugin.config import read_config
-from stacksam.plugin.controller import Controller, Opening, Progress
+from stacksam.plugin.controller import Controller, Opening
 from stacksam.plugin.coords import Placement, shown_index
-from stacksam.plugin.export import ExportPanel
+from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
 from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
-from stacksam.plugin.image_panel import ImagePanel
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
-from stacksam.plugin.objects import ObjectsPanel
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.pace import seconds_per_mask, told
-from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
-from stacksam.plugin.parts import Section, Trouble, fit_rows, guarded, small_button, timer
+from stacksam.plugin.parts import guarded, timer
+from stacksam.plugin.progress import Progress
 from stacksam.plugin.review import Thumb, thumbnail
-from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.stacks import opener_of
 from stacksam.plugin.state import State
 from stacksam.plugin.words import action_name, next_step, review_note
@@ -65,12 +53,10 @@ log = logging.getLogger(__name__)
 
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
-_SIZE = QSize(400, 700)
 _THUMB_SIDE = 52
-_FOLLOW, _REVIEW = 4, 5  # places among the sections
 
 
-class StacksamWidget(QWidget):
+class StacksamWidget(Dock):
     """Click, follow, correct, accept, save.
 
     Parameters
@@ -100,100 +86,16 @@ class StacksamWidget(QWidget):
         self.acts: dict[str, Callable[[], None]] = {
             key.action: guarded(getattr(self.commands, key.action), self.fail) for key in KEYS
         }
-        self._make_parts()
-        self._lay_out()
+        self.undo_button.clicked.connect(lambda *_: self.acts["undo"]())
+        self.redo_button.clicked.connect(lambda *_: self.acts["redo"]())
+        self.help_button.clicked.connect(lambda *_: self._show_help())
         self._connect()
         config = self._config()
         self.model_part.choose(config.model)
         self._images_changed()
         self._tell_next()
 
-    # Making
-
-    def _make_parts(self) -> None:
-        self.image_part = ImagePanel()
-        self.model_part = ModelPanel()
-        self.objects_part = ObjectsPanel()
-        self.prompt_part = PromptPanel()
-        self.follow_part = FollowPanel()
-        self.review_part = ReviewPanel()
-        self.export_part = ExportPanel()
-        self.next_step = QLabel()
-        self.next_step.setWordWrap(True)
-        self.next_step.setAlignment(Qt.AlignmentFlag.AlignVCenter)
-        # Two lines at once, so that nothing below moves when the sentence grows.
-        self.next_step.setMinimumHeight(2 * self.next_step.fontMetrics().lineSpacing() + 6)
-        self.next_step.setStyleSheet("border-left: 3px solid palette(highlight); padding-left: 6px;")
-        self.trouble = Trouble()
-        self.undo_button = small_button("↶ Undo", hint("undo"), self.acts["undo"])
-        self.redo_button = small_button("↷ Redo", hint("redo"), self.acts["redo"])
-        self.help_button = small_button("? Keys", "What every key does", self._show_help)
-
-    def _lay_out(self) -> None:
-        top = QHBoxLayout()
-        top.addWidget(self.undo_button)
-        top.addWidget(self.redo_button)
-        top.addWidget(self.prompt_part.busy, 1)
-        top.addWidget(self.help_button)
-        find = self.objects_part.findChild
-        fit_rows(find(QTableView), find(QStackedWidget), 3, 6)
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(2, 2, 2, 2)
-        column.setSpacing(0)
-        self.sections = [
-            Section(number, title, part)
-            for number, (title, part) in enumerate(
-                (
-                    ("Image", self.image_part),
-                    ("Model", self.model_part),
-                    ("Objects", self.objects_part),
-                    ("Prompt", self.prompt_part),
-                    ("Follow", self.follow_part),
-                    ("Review", self.review_part),
-                    ("Export", self.export_part),
-                ),
-                start=1,
-            )
-        ]
-        scroll = QScrollArea()
-        for section in self.sections:
-            column.addWidget(section)
-            section.opened.connect(scroll.ensureWidgetVisible)
-        column.addStretch(1)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(2, 4, 2, 4)
-        layout.addWidget(self.next_step)
-        layout.addWidget(self.trouble)
-        layout.addLayout(top)
-        layout.addWidget(scroll, 1)
-        self._scroll = scroll
-        self._set_open(False)
-
-    def _set_open(self, is_open: bool) -> None:
-        for section in self.sections[:2]:
-            section.set_folded(is_open)
-        for section in self.sections[2:]:
-            section.set_folded(not is_open or section in self.sections[_REVIEW:])
-            section.setEnabled(is_open)
-            section.set_note("")
-        self._reviewable = False
-        for button in (self.undo_button, self.redo_button):
-            button.setEnabled(False)
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        """Ask for the width of the widest part: nothing scrolls sideways, so it would be cut."""
-        super().showEvent(event)
-        widest = max(section.content.minimumSizeHint().width() for section in self.sections)
-        self.setMinimumWidth(widest + self._scroll.verticalScrollBar().sizeHint().width() + 10)
-
-    def sizeHint(self) -> QSize:  # noqa: N802
-        """As wide as buttons and words need."""
-        return _SIZE
+    # Wires
 
     def _connect(self) -> None:
         do = self._wire
@@ -388,8 +290,8 @@ class StacksamWidget(QWidget):
             self._stop_session("The image was removed or replaced before it could be worked on.")
             return
         self._make_layers(session)
-        self._set_open(True)
-        self.sections[_FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
+        self.set_open(True)
+        self.sections[FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
         count = session.stack.n_frames
         self.sections[0].set_note(f"{session.stack.name} · {count} frame{'' if count == 1 else 's'}")
         self.sections[1].set_note(self.model_part.name())
@@ -426,7 +328,7 @@ class StacksamWidget(QWidget):
 
     def _closed(self) -> None:
         self._let_go()
-        self._set_open(False)
+        self.set_open(False)
         self.image_part.set_running(None)
         self.image_part.start.setEnabled(self.image_part.layer() is not None)
         self._show_progress(None)
@@ -495,10 +397,10 @@ class StacksamWidget(QWidget):
                 state.object_ids,
                 self._export_folder(session),
             )
-        if not self._reviewable and any(row.n_frames > len(row.prompted) for row in state.objects):
-            self._reviewable = True  # once: the user may fold it again
-            self.sections[_REVIEW].set_folded(False)
-        self.sections[_REVIEW].set_note(review_note(state))
+        if not self.reviewable and any(row.n_frames > len(row.prompted) for row in state.objects):
+            self.reviewable = True  # once: the user may fold it again
+            self.sections[REVIEW].set_folded(False)
+        self.sections[REVIEW].set_note(review_note(state))
         self._show_current()
         self._tell_next()
         if not self.controller.following:
