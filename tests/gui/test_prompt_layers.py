@@ -399,6 +399,20 @@ def test_objects_are_taken_from_a_labels_layer(started):
     assert [row.n_frames for row in robot.dock.controller.state.objects] == [8, 8]
 
 
+def test_large_ids_are_shown_with_more_bits(started):
+    robot = started
+    assert robot.dock.layers.result.dtype == np.uint16
+    labels = np.zeros((8, 64, 64), np.int32)
+    labels[0][disc(HERE)] = 70_000
+    robot.viewer.add_labels(labels, name="cellpose")
+    robot.push(robot.dock.prompt_part.from_labels)
+    robot.wait(lambda: robot.dock.controller.state.object_ids == (70_000,))
+    robot.settle()
+    assert robot.dock.layers.result.dtype == np.uint32
+    assert np.array_equal(robot.labels()[0], labels[0])
+    assert len(robot.viewer.layers) == 6
+
+
 def test_without_a_labels_layer_nothing_is_taken(started):
     started.push(started.dock.prompt_part.from_labels)
     started.wait_for_word("there is no other Labels layer")

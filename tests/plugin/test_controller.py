@@ -462,3 +462,30 @@ def test_shutting_down_closes_the_session_on_disk(monkeypatch, tmp_path):
     desk.add(A)
     assert desk.controller.shut_down(30)
     assert (tmp_path / "s" / "session.json").is_file()
+
+
+def test_what_is_done_aside_gives_way_to_jobs_and_to_a_pass(desk):
+    desk.open()
+    begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    def steps():
+        try:
+            for i in range(10**9):
+                if i == 1:
+                    begun.set()
+                    go_on.wait(20)
+                yield i
+        finally:
+            closed.set()
+
+    desk.controller.aside(steps(), seen.append, "Timing")
+    assert begun.wait(20)
+    desk.controller.add(A)
+    go_on.set()
+    desk.turn(lambda: desk.objects() == (1,))
+    assert not closed.is_set()
+    desk.controller.follow("forward")
+    desk.turn(lambda: desk.controller.state.objects[0].n_frames == 6)
+    assert closed.is_set()
+    assert seen[:2] == [0, 1]

@@ -253,3 +253,10 @@ def test_a_labels_layer_slices_it_on_another_thread(make_napari_viewer, qtbot, s
     shows(2, 5)
     viewer.dims.ndisplay = 3
     qtbot.waitUntil(lambda: layer.loaded)
+
+
+def test_labels_are_given_in_fewer_bits():
+    layout = LAYOUTS["3d"]
+    view = LabelsView(labels_of(layout), layout, np.uint16)
+    assert view.dtype == view[1].dtype == np.asarray(view).dtype == np.uint16
+    assert np.array_equal(view, dense(layout))

@@ -488,6 +488,18 @@ class Controller:
         """Have something worked out that needs no session."""
         self._engine.submit(work, done, failed=failed or self._fail(title), key=key)
 
+    def aside(self, steps: Iterator[Any], each: Callable[[Any], None], title: str) -> None:
+        """Go through some steps whenever nothing else is to be done; a pass ends it.
+
+        Parameters
+        ----------
+        steps : iterator
+            Closed at the end.
+        each : callable
+            Called on the engine's thread with what each step gives.
+        """
+        self._engine.start(Stream(lambda: steps, each, lambda _complete: None, self._fail(title)))
+
     # Inside
 
     def _open_session(self) -> Session:

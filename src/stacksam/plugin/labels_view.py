@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from stacksam.errors import InputError
 from stacksam.plugin.choice import Layout
@@ -32,6 +32,9 @@ class LabelsView:
         (T, Y, X) of integers, such as :attr:`stacksam.Session.labels`; with shape, dtype and basic indexing.
     layout : Layout
         See :attr:`stacksam.plugin.coords.Placement.layout`.
+    dtype : dtype, optional
+        Of what is given; by default that of the labels. It must hold every label: napari draws up to 16 bits
+        as they are, and maps wider ones to fewer colours on each frame, which takes longer than reading them.
 
     Raises
     ------
@@ -39,7 +42,7 @@ class LabelsView:
         If the labels have other frames than the layout.
     """
 
-    def __init__(self, labels: Any, layout: Layout) -> None:
+    def __init__(self, labels: Any, layout: Layout, dtype: DTypeLike | None = None) -> None:
         wanted = (layout.n_frames, *layout.frame_shape)
         if tuple(labels.shape) != wanted:
             raise InputError(f"labels have shape {tuple(labels.shape)}; the image needs {wanted}")
@@ -49,7 +52,7 @@ class LabelsView:
         self._frames: OrderedDict[int, NDArray[Any]] = OrderedDict()  # the one used last comes last
         self._age = 0  # grows when something is forgotten, so that a read from before is not kept
         self.shape = layout.shape
-        self.dtype: np.dtype[Any] = np.dtype(labels.dtype)
+        self.dtype: np.dtype[Any] = np.dtype(labels.dtype if dtype is None else dtype)
 
     @property
     def ndim(self) -> int:
@@ -140,7 +143,7 @@ class LabelsView:
                 return found
             age = self._age
         # Without the lock: reading takes a while, and the main thread must be able to forget meanwhile.
-        found = np.asarray(self._labels[index])
+        found = np.asarray(self._labels[index]).astype(self.dtype, copy=False)
         if keep:
             found = found.view()
             found.flags.writeable = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,29 +20,34 @@ _SIDE = 256
 _FRAMES = 4
 
 
-def seconds_per_mask(model: Model) -> float:
+def seconds_per_mask(model: Model) -> Iterator[float | None]:
     """Seconds for one object on one further frame.
 
     Parameters
     ----------
     model : Model
 
-    Returns
-    -------
-    float
-        The least of three, of a disc on a blank stack: kernels are chosen during the first.
+    Yields
+    ------
+    float or None
+        None after each part, so that other work may come between; at last the least of three, of a disc on a
+        blank stack: kernels are chosen during the first.
     """
     y, x = np.mgrid[:_SIDE, :_SIDE]
     disc = (np.hypot(y - _SIDE / 2, x - _SIDE / 2) < _SIDE / 10).astype(np.uint8) * 200
     stack = open_stack(np.stack([disc] * _FRAMES), axes="tyx", intensity=(0, 255))
     seconds = []
     with Session(stack, model) as session:
+        yield None
         session.add(Point(0, 1, (_SIDE / 2, _SIDE / 2)))
-        then = time.perf_counter()
-        for _ in session.propagate("forward"):
-            seconds.append(time.perf_counter() - then)
+        yield None
+        updates = session.propagate("forward")
+        for _ in range(_FRAMES - 1):
             then = time.perf_counter()
-    return min(seconds)
+            next(updates)
+            seconds.append(time.perf_counter() - then)
+            yield None
+    yield min(seconds)
 
 
 def told(seconds: float, n_frames: int, device: torch.device) -> str:

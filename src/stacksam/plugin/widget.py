@@ -51,6 +51,7 @@ __all__ = ["StacksamWidget"]
 
 log = logging.getLogger(__name__)
 
+_FEW = np.iinfo(np.uint16).max  # ids that masks are shown in 16 bits for
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
 _THUMB_SIDE = 52
@@ -309,7 +310,8 @@ class StacksamWidget(Dock):
             tool = self.layers.tool or tool
             self.layers.close()
         placement = Placement(self._image, self._choice)
-        view = LabelsView(session.labels, placement.layout)
+        largest = max(self.controller.state.object_ids, default=0)
+        view = LabelsView(session.labels, placement.layout, np.min_scalar_type(max(largest, _FEW)))
         self.layers = SessionLayers(
             self.viewer,
             placement,
@@ -358,10 +360,11 @@ class StacksamWidget(Dock):
         if not session.model.windowed:
             return  # told by the pace of following instead
 
-        def work(session: Session) -> float:
-            return seconds_per_mask(session.model)
+        def each(seconds: float | None) -> None:
+            if seconds is not None:
+                self.bridge.deliver(lambda: self._show_pace(seconds))
 
-        self.controller.ask(work, self._show_pace, "Timing the model")
+        self.controller.aside(seconds_per_mask(session.model), each, "Timing the model")
 
     def _show_pace(self, seconds: float) -> None:
         session = self.controller.session
@@ -375,6 +378,10 @@ class StacksamWidget(Dock):
     # Showing
 
     def _show_state(self, state: State) -> None:
+        session = self.controller.session
+        bits = None if self.layers is None else np.iinfo(self.layers.view.dtype)
+        if bits is not None and session is not None and max(state.object_ids, default=0) > bits.max:
+            self._make_layers(session)
         self.objects_part.set_state(state)
         self.review_part.set_state(state, self.controller.changed)
         if self.layers is not None:
@@ -388,7 +395,6 @@ class StacksamWidget(Dock):
             button.setEnabled(name is not None)
             what = "" if name is None else f": {action_name(name)}"
             button.setToolTip(f"{word}{what}{hint(word.lower())}")
-        session = self.controller.session
         if session is not None:
             self.export_part.set_context(
                 session.stack.name,
