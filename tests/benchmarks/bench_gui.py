@@ -16,9 +16,9 @@ is busy for most of the time, the gaps are its own work (on a virtual display mu
 software: see the rows before Start, in which there is nothing but napari); else it waits for others.
 
 While objects are followed, the user scrolls to another frame twenty times a second. A click counts from the
-release of the mouse to the first frame buffer that is shown after the labels layer has its new slice. For a click
-on a new object ``nano`` looks at windows of several sizes, which have to be encoded; for another one on the same
-object its window is there.
+release of the mouse to the first frame buffer that is shown after the labels layer has its new slice. For a
+click on a new object ``nano`` looks at windows of several sizes, which have to be encoded; for another one on
+the same object its window is there.
 """
 
 from __future__ import annotations
