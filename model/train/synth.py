@@ -101,6 +101,7 @@ class _Scene:
     painter: bool = True  # later objects on top, or the deeper pixel wins (touching without overlap)
     camera: Array = field(default_factory=lambda: np.zeros((0, 2)))  # (T, 2) shift of the field
     warp: tuple[Array, Array] | None = None
+    depth: Array | None = None  # (T, K) way of a tiling cell's centre from the plane, in pixels
 
 
 def _loguniform(rng: Rng, low: float, high: float, size: Any = None) -> Any:
@@ -151,7 +152,7 @@ def _push_apart(y: Array, x: Array, r: Array, alive: Array, gap: float) -> None:
 
 
 # Object diameters a frame.
-_SPEEDS = ((0.0, 0.04), (0.04, 0.2), (0.2, 0.5), (0.5, 1.0))
+_SPEEDS = ((0.0, 0.04), (0.04, 0.2), (0.2, 0.5), (0.5, 1.3))
 
 
 def _scene(
@@ -183,7 +184,7 @@ def _scene(
     margin = 0.4 * diameter
     centre = _place(rng, k, size, n, margin, touch if rng.random() < 0.8 else 0.0, gap)
     if speed is None:
-        low, high = _SPEEDS[rng.choice(4, p=[0.25, 0.43, 0.25, 0.07])]
+        low, high = _SPEEDS[rng.choice(4, p=[0.25, 0.38, 0.26, 0.11])]
         speed = rng.uniform(low, high)
     step = speed * diameter
     heading = rng.uniform(0, 2 * np.pi)
@@ -442,7 +443,10 @@ def _tile(scene: _Scene, pool: Array, rng: Rng) -> _Buffers:
             if not scene.alive[f, j]:
                 continue
             y, x, r = scene.y[f, j], scene.x[f, j], scene.r[f, j]
-            far = reach * r * np.sqrt(scene.aspect[f, j]) + 1
+            away = 0.0 if scene.depth is None else float(scene.depth[f, j])
+            if abs(away) >= reach * r:
+                continue
+            far = np.sqrt((reach * r) ** 2 - away**2) * np.sqrt(scene.aspect[f, j]) + 1
             y0, y1 = max(int(y - far), 0), min(int(y + far) + 2, n)
             x0, x1 = max(int(x - far), 0), min(int(x + far) + 2, n)
             if y0 >= y1 or x0 >= x1:
@@ -455,7 +459,7 @@ def _tile(scene: _Scene, pool: Array, rng: Rng) -> _Buffers:
             s, c = f32(np.sin(scene.angle[f, j])), f32(np.cos(scene.angle[f, j]))
             u, v = c * dx + s * dy, c * dy - s * dx
             q = f32(np.sqrt(scene.aspect[f, j]))
-            d = np.sqrt((u / q) ** 2 + (v * q) ** 2) - f32(r)
+            d = np.sqrt((u / q) ** 2 + (v * q) ** 2 + f32(away**2)) - f32(r)
             near = d < first[box]
             second[box] = np.where(near, first[box], np.minimum(second[box], d))
             np.copyto(first[box], d, where=near)
@@ -688,20 +692,24 @@ def _zstack(rng: Rng, n: int, t: int) -> _Drawn:
         n,
         t,
         d,
-        _count(rng, n, d, 0.15, 1.0),
+        _count(rng, n, d, 0.15, rng.choice([1.0, 2.2]), 80),
         rough=rng.choice([0.02, 0.06]),
         divide=0,
-        speed=rng.choice([0.01, 0.05]),
+        speed=rng.choice([0.01, 0.05, 0.12]),
         turn=0.05,
-        overlap=0.2,
+        overlap=0.15,
     )
     k = scene.y.shape[1]
-    reach = _loguniform(rng, 2.5, 14.0) * np.exp(0.2 * rng.standard_normal(k))  # half height in frames
+    reach = _loguniform(rng, 2.0, 14.0) * np.exp(0.2 * rng.standard_normal(k))  # half height in frames
     middle = rng.uniform(-0.5 * reach.mean(), t - 1 + 0.5 * reach.mean(), k)
     middle[0] = rng.uniform(-0.5, 0.5) * reach[0]
     q = np.abs(np.arange(t)[:, None] - middle) / reach
     full = scene.r.copy()
     scene.r = full * np.sqrt(np.clip(1 - q**2, 0, 1)) + 1e-3
+    lean = rng.choice([0.0, 0.15, 0.4]) * rng.standard_normal((2, k)) * full[:1]  # not upright: sections move
+    along = (np.arange(t)[:, None] - middle) / reach
+    scene.y += along.clip(-1.5, 1.5) * lean[0]
+    scene.x += along.clip(-1.5, 1.5) * lean[1]
     scene.alive &= (q < 0.97) & (scene.r > 1.5)
     buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t, _depth_change(rng)), rng)
     image = _glow(rng, scene, buf, d)
@@ -763,9 +771,9 @@ def _phase(rng: Rng, n: int, t: int) -> _Drawn:
         n,
         t,
         d,
-        _count(rng, n, d),
+        _count(rng, n, d, 0.04, rng.choice([0.6, 1.0])),
         rough=rng.uniform(0.04, 0.3),
-        aspect=(1.0, rng.uniform(1.2, 3.5)),
+        aspect=(1.0, rng.uniform(1.2, 4.5)),
         overlap=0.15,
     )
     buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.04, 0.12), 1.0), t), rng)
@@ -774,10 +782,11 @@ def _phase(rng: Rng, n: int, t: int) -> _Drawn:
     halo = _blur(cover, wide)
     weight = np.clip(0.4 + 0.6 * buf.gain(scene), 0, 1.3)
     image = np.full_like(cover, 0.5)
-    image += rng.uniform(0.1, 0.5) * (halo * (1 - cover)) * 2
-    image += rng.choice([-0.35, -0.2, -0.05, 0.08]) * cover * weight
-    image -= rng.uniform(0, 0.5) * np.clip(cover - halo, 0, 1)  # dark rim
-    image += cover * rng.uniform(0.03, 0.16) * buf.tex
+    flat = rng.random() < 0.35  # spread cells: hardly a halo, told by the grains around their nuclei
+    image += (rng.uniform(0.0, 0.15) if flat else rng.uniform(0.1, 0.5)) * (halo * (1 - cover)) * 2
+    image += (rng.uniform(-0.1, 0.1) if flat else rng.choice([-0.35, -0.2, -0.05, 0.08])) * cover * weight
+    image -= rng.uniform(0, 0.15 if flat else 0.5) * np.clip(cover - halo, 0, 1)  # dark rim
+    image += cover * rng.uniform(0.03, 0.16) * buf.tex * (0.4 + 1.2 * _dome(buf, 0.7) if flat else 1.0)
     if rng.random() < 0.5:
         core = np.exp(-((np.hypot(buf.u, buf.v) / rng.uniform(0.3, 0.5)) ** 4))
         image += core * cover * rng.uniform(-0.12, 0.12)
@@ -838,10 +847,57 @@ def _yeast(rng: Rng, n: int, t: int) -> _Drawn:
     return image.astype(np.float32), buf.index, scene
 
 
+def _colony(rng: Rng, n: int, t: int, d: float) -> _Scene:
+    """Rods side by side and end to end, as a colony packs them, often with a border and little else."""
+    long = _loguniform(rng, 1.8, 9.0)
+    wide, tall = d / np.sqrt(long), d * np.sqrt(long)
+    reach = 0.75 * n
+    rows, cols = int(2 * reach / wide) + 2, int(2 * reach / tall) + 2
+    v, u = np.meshgrid(np.arange(rows) * wide, np.arange(cols) * tall, indexing="ij")
+    u = u + (rng.uniform(0, 1, (rows, 1)) + 0.15 * rng.standard_normal(u.shape)) * tall
+    place = np.stack([v.ravel() - reach, u.ravel() - reach], 1)
+    turn = rng.uniform(0, np.pi)
+    s, c = np.sin(turn), np.cos(turn)
+    centre = np.stack([c * place[:, 0] + s * place[:, 1], c * place[:, 1] - s * place[:, 0]], 1) + n / 2
+    middle, radius = rng.uniform(0.2, 0.8, 2) * n, rng.uniform(0.25, 0.9) * n
+    inside = (np.hypot(*(centre - middle).T) < radius) & (np.abs(centre - n / 2).max(1) < 0.5 * n + d)
+    inside &= rng.random(len(centre)) < rng.uniform(0.75, 1.0)
+    centre = centre[inside][:150]
+    if len(centre) == 0:
+        centre = np.full((1, 2), n / 2)
+    centre = centre[np.argsort(np.abs(centre - n / 2).max(1))]
+    scene = _scene(
+        rng,
+        n,
+        t,
+        d,
+        len(centre),
+        spread=0.06,
+        aspect=(long * 0.8, long * 1.2),
+        rod=True,
+        divide=0,
+        bend=rng.choice([0.0, 0.1]),
+        overlap=0.0,
+        speed=rng.choice([0.0, 0.02, 0.06]),
+        turn=rng.choice([0.0, 0.02]),
+        touch=0,
+    )
+    scene.y += centre[:, 0] - scene.y[:1]
+    scene.x += centre[:, 1] - scene.x[:1]
+    # `angle` turns x towards y; the long axis lies along (s, c) here. Rods of a colony are nearly parallel.
+    scene.angle += turn + rng.uniform(0.02, 0.15) * rng.standard_normal(len(centre)) - scene.angle[:1]
+    scene.r *= rng.uniform(0.88, 1.0)
+    scene.alive[:] = True
+    scene.painter = False
+    scene.warp = _warp(rng, n, tall, rng.uniform(0.5, 3.0))
+    return scene
+
+
 def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
     long = rng.uniform(2.0, 6.0)
     d = _diameter(rng, n, 10, 75)  # circle of equal area; the rod is longer
-    scene = _scene(
+    scene = _colony(rng, n, t, d) if rng.random() < 0.45 else None
+    scene = scene or _scene(
         rng,
         n,
         t,
@@ -861,9 +917,13 @@ def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
         return _glow(rng, scene, buf, 0.6 * d), buf.index, scene
     cover = buf.cover()
     weight = np.clip(0.5 + 0.5 * buf.gain(scene), 0, 1)
-    image = 0.6 - cover * weight * rng.uniform(0.2, 0.5) * (0.5 + 0.5 * _dome(buf, 0.5))
+    dark = rng.uniform(0.06, 0.5)
+    image = 0.6 - cover * weight * dark * (0.5 + 0.5 * _dome(buf, 0.5))
     image += cover * rng.uniform(0, 0.06) * buf.tex
-    image += rng.uniform(0, 0.7) * _blur(cover, max(0.12 * d, 1.0)) * (1 - cover)
+    image += min(rng.uniform(0, 0.7), 3 * dark) * _blur(cover, max(0.12 * d, 1.0)) * (1 - cover)
+    if rng.random() < 0.3:  # light that leaks out between the bodies, or a bright wall around each
+        rim = np.exp(-((buf.depth / max(0.06 * d, 0.7)) ** 2))
+        image += rng.uniform(0.05, 0.3) * rim
     image += rng.uniform(0, 0.05) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.0))
     return image.astype(np.float32), buf.index, scene
 
@@ -973,15 +1033,51 @@ def _organs(rng: Rng, n: int, t: int) -> _Drawn:
                 scene.y[:, j], scene.x[:, j] = scene.y[:, host] + off[0], scene.x[:, host] + off[1]
     swell = np.exp(rng.choice([0.03, 0.1, 0.2]) * _smooth_walk(rng, t, count))
     scene.r *= swell.clip(0.4, 1.6)
+    if rng.random() < 0.6:
+        _end_in_depth(rng, scene, t)
     return _slices(rng, scene, d, t)
+
+
+def _end_in_depth(rng: Rng, scene: _Scene, t: int) -> None:
+    """Let some objects taper off and be gone in the planes before or after."""
+    k = scene.y.shape[1]
+    reach = _loguniform(rng, 2.0, 3.0 * t, k)
+    middle = rng.uniform(-0.3, 0.7, k) * reach * rng.choice([-1, 1], k) + rng.choice([0, t - 1], k)
+    q = np.abs(np.arange(t)[:, None] - middle) / reach
+    few = (rng.random(k) < 0.5) & (q.min(0) < 0.8)
+    blunt = rng.choice([2.0, 4.0, 8.0])  # high: the section stays, then ends at once
+    taper = np.sqrt(np.clip(1 - q**blunt, 0, 1))
+    scene.r = np.where(few, scene.r * taper + 1e-3, scene.r)
+    scene.alive &= ~few | ((q < 0.98) & (scene.r > 1.5))
+
+
+def _grid(rng: Rng, n: int, d: float) -> Array:
+    across = int(n / d + 2.5)
+    rows, cols = np.meshgrid(np.arange(across), np.arange(across), indexing="ij")
+    centre = np.stack([rows.ravel() + 0.0, cols.ravel() + 0.5 * (rows.ravel() % 2)], 1) - 0.5
+    return (centre + rng.uniform(0.1, 0.3) * rng.standard_normal(centre.shape)) * d
+
+
+def _layers(rng: Rng, n: int, d: float, t: int) -> tuple[Array, Array]:
+    """Centres (K, 2) of cells that tile a volume, and their way (T, K) from each plane, both in pixels."""
+    step = d * rng.uniform(0.06, 0.35)  # between planes
+    count = int(np.clip(t * step / (0.85 * d), 0, 4)) + 2
+    first = -0.85 * d * rng.uniform(0.3, 0.9)
+    places = [(_grid(rng, n, d) + rng.uniform(-0.5, 0.5, 2) * d, first + 0.85 * d * i) for i in range(count)]
+    centre = np.concatenate([c for c, _ in places])
+    height = np.concatenate([np.full(len(c), z) for c, z in places])
+    height += rng.uniform(0.05, 0.25) * d * rng.standard_normal(len(height))
+    away = height[None] - step * np.arange(t)[:, None]
+    # Ids are bytes in training, and what no plane meets is not drawn: keep the nearest.
+    met = np.argsort(np.abs(away).min(0))[:240]
+    centre, away = centre[met], away[:, met]
+    order = np.argsort(np.abs(centre - n / 2).max(1) + np.abs(away[0]))
+    return centre[order], away[:, order]
 
 
 def _lattice(rng: Rng, n: int, d: float) -> Array:
     """Centres (K, 2) of cells that tile the plane, or a patch of it; the first is the most central."""
-    across = int(n / d + 2.5)
-    rows, cols = np.meshgrid(np.arange(across), np.arange(across), indexing="ij")
-    centre = np.stack([rows.ravel() + 0.0, cols.ravel() + 0.5 * (rows.ravel() % 2)], 1) - 0.5
-    centre = (centre + rng.uniform(0.1, 0.3) * rng.standard_normal(centre.shape)) * d
+    centre = _grid(rng, n, d)
     if rng.random() < 0.35:
         inside = np.hypot(*(centre - rng.uniform(0.3, 0.7, 2) * n).T) < rng.uniform(0.3, 0.7) * n
         centre = centre[inside] if inside.any() else centre
@@ -989,7 +1085,8 @@ def _lattice(rng: Rng, n: int, d: float) -> Array:
 
 
 def _tiling_scene(rng: Rng, n: int, t: int, d: float, spread: float, strength: float) -> _Scene:
-    centre = _lattice(rng, n, d)
+    solid = rng.random() < 0.55  # cells of a volume, which begin and end, or columns through all planes
+    centre, away = _layers(rng, n, d, t) if solid else (_lattice(rng, n, d), None)
     scene = _scene(
         rng,
         n,
@@ -1006,6 +1103,7 @@ def _tiling_scene(rng: Rng, n: int, t: int, d: float, spread: float, strength: f
     scene.y += centre[:, 0] - scene.y[:1]
     scene.x += centre[:, 1] - scene.x[:1]
     scene.alive[:] = True
+    scene.depth = away
     scene.warp = _warp(rng, n, d, strength)
     return scene
 
@@ -1052,7 +1150,9 @@ def _slices(rng: Rng, scene: _Scene, d: float, t: int) -> _Drawn:
     scene.ids = np.where(rng.random(k) < 0.85, scene.ids, 0)
     scene.ids[0] = 1
     tissue = rng.uniform(0.3, 0.6)
-    level = np.where(np.abs(level - tissue) < 0.06, level + 0.15, level)
+    if rng.random() < 0.4:  # soft tissue beside soft tissue, through a wide contrast
+        level = tissue + rng.uniform(0.25, 0.7) * (level - tissue)
+    level = np.where(np.abs(level - tissue) < 0.06, tissue + rng.choice([-0.12, 0.12]), level)
     buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.3), 1.0), t, _depth_change(rng)), rng)
     ground = np.full((t, n, n), tissue, np.float32)
     ground += rng.uniform(0.01, 0.09) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.5, 0.8), 0.15)
@@ -1118,6 +1218,8 @@ def _tube(rng: Rng, n: int, t: int) -> _Drawn:
     scene.aspect[:, 0] = scene.aspect[:, 0].clip(1.0, 1.6)
     swell = np.exp(rng.choice([0.03, 0.1]) * _smooth_walk(rng, t, 1))
     scene.r *= swell
+    # Sections of what lies around change more than the cord does.
+    scene.r[:, 1:] *= np.exp(rng.choice([0.0, 0.08]) * _smooth_walk(rng, t, parts - 1)).clip(0.6, 1.5)
     return _slices(rng, scene, d, t)
 
 
@@ -1156,15 +1258,15 @@ _LOOKS: dict[str, tuple[Callable[[Rng, int, int], _Drawn], float]] = {
     "fluo": (_fluo, 1.5),
     "small": (_small, 0.8),
     "cyto": (_cyto, 1.0),
-    "zstack": (_zstack, 1.2),
+    "zstack": (_zstack, 1.8),
     "histology": (_histology, 1.0),
-    "phase": (_phase, 1.4),
+    "phase": (_phase, 1.7),
     "dic": (_dic, 0.9),
     "yeast": (_yeast, 0.9),
-    "bacteria": (_bacteria, 1.2),
-    "membrane": (_membrane, 1.0),
+    "bacteria": (_bacteria, 1.8),
+    "membrane": (_membrane, 1.3),
     "em": (_em, 1.1),
-    "organs": (_organs, 1.1),
+    "organs": (_organs, 1.5),
     "tube": (_tube, 0.8),
     "texture": (_texture, 0.8),
 }

@@ -1,184 +1,88 @@
 """Train ``nano`` on procedural stacks.
 
-``python model/train/train.py --run runs/nano --steps 2400`` trains, or goes on where the last checkpoint of
-that folder stands; ``--export model/nano.safetensors`` writes the averaged weights in half precision.
-Every batch follows from the seed and the step alone, so a resumed run sees what an unbroken one would.
+``python model/train/train.py --run runs/nano --seconds 460`` trains for that long, or for what is left of it
+where the folder holds a checkpoint, and writes the averaged weights there; ``--start`` begins with weights
+instead of chance, and ``--export model/nano.safetensors`` puts the result in place. The rate falls by the
+time that has passed, so a run ends well trained on any machine; with ``--steps`` it falls by steps.
 
 The recipe is that of SAM 2 (Ravi et al., 2024, section 6): an object is prompted on the first frame by a
-click, a box or a mask, corrected by clicks where the answer is wrong, and followed through a few frames;
-losses are focal and dice on the best of three candidates, the error of the predicted IoU, and whether the
-object is visible. Most clips are seen as the session sees them: through a window that follows one object. At
-the end, the head that tells whether an object is visible learns on objects that end.
+click, a box or a mask, corrected by clicks where the answer is wrong, and followed through a few frames, on
+one of which it may be corrected again; losses are focal and dice on the best of three candidates, the error
+of the predicted IoU, and whether the object is visible. Everything is seen as the session sees it, through a
+window that follows one object (see ``clips.py``).
+
+Clips come from seeds, but which of them a step sees depends on how quickly they were made: two runs are
+alike, not equal.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
+import math
+import multiprocessing as mp
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import synth
+from clips import LENGTH, SIZE, Look, Pool, Samples, Workers, carry, deep_point, draw, render
 
 from stacksam.network.config import PRESETS
 from stacksam.network.sam2 import Features, Masks, Memories, Sam2
 
 log = logging.getLogger("train")
 
-SIZE = 256
-WINDOW = 4.5  # side of a window in object sizes, as the session chooses it
-OBJECTS = 3  # objects of one clip that are prompted
 LOSS_SIDE = 128  # masks are compared at this resolution
+GONE = -32.0  # logits that the session keeps of an object that is not visible
+CHECKED = 2**41  # seeds from here on are kept for checking; training draws below 2**40
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Length of the run and of its parts."""
+    """Length of the run and of its parts.
 
-    steps: int
-    seed: int = 1
-    rate: float = 5e-4
-    warm_up: int = 50
-    cool_down: float = 0.35  # last share of the steps, in which the rate falls to zero
-    stills: int = 8  # clips in a batch of single frames
-    clips: int = 4  # clips in a batch of several frames
-    frames: int = 4
-    stills_first: int = 500  # steps before clips: following needs masks worth remembering
-
-
-class Batches(Dataset[dict[str, Tensor]]):
-    """Batch number i, made from nothing but the plan's seed and i."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def __len__(self) -> int:
-        return self.plan.steps
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        torch.set_num_threads(1)
-        rng = np.random.Generator(np.random.PCG64([self.plan.seed, step]))
-        still = step < self.plan.stills_first or step % 5 in (0, 2)
-        count, frames = (self.plan.stills, 1) if still else (self.plan.clips, self.plan.frames)
-        samples = []
-        while len(samples) < count:
-            made = make_sample(int(rng.integers(2**40)), frames, rng)
-            if made is not None:
-                samples.append(made)
-        return {k: torch.stack([s[k] for s in samples]) for k in samples[0]}
-
-
-def make_sample(seed: int, frames: int, rng: np.random.Generator) -> dict[str, Tensor] | None:
-    """One clip with OBJECTS objects to prompt; None where the first frame shows nothing to click on."""
-    ending = frames > 1 and rng.random() < 0.25
-    if ending:  # a z-stack from its middle outwards, where objects come to their ends
-        clip = synth.make_clip(seed, SIZE, 2 * frames, "zstack")
-        images, labels = clip.images[frames:], clip.labels[frames:].astype(np.int32)
-    else:
-        clip = synth.make_clip(seed, SIZE, max(frames, 2))
-        images, labels = clip.images[:frames], clip.labels[:frames].astype(np.int32)
-    if not ending and rng.random() < 0.5:
-        images, labels = images[::-1].copy(), labels[::-1].copy()
-    origins = np.zeros((frames, 2), np.float32)
-    k = int(rng.integers(4))
-    images, labels = np.rot90(images, k, (1, 2)).copy(), np.rot90(labels, k, (1, 2)).copy()
-    if rng.random() < 0.6:
-        images, labels, origins = follow(images, labels, rng)
-    ids, sizes = np.unique(labels[0], return_counts=True)
-    ids = ids[(sizes >= 24) & (ids > 0)]
-    if len(ids) == 0:
-        return None
-    chosen = rng.choice(ids, OBJECTS, replace=len(ids) < OBJECTS)
-    masks = np.stack([labels == i for i in chosen])
-    clicks = np.stack([pick_click(m[0], rng) for m in masks])
-    image = np.ascontiguousarray(adjust(images, rng), dtype=np.float32)
-    return {
-        "images": torch.from_numpy(image),
-        "labels": torch.from_numpy(np.ascontiguousarray(labels)),
-        "masks": torch.from_numpy(masks),
-        "clicks": torch.from_numpy(clicks),
-        "origins": torch.from_numpy(origins),
-    }
-
-
-def adjust(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Contrast as a user or a percentile might set it."""
-    if rng.random() < 0.5:
-        low, high = rng.uniform(-0.1, 0.15), rng.uniform(0.6, 1.3)
-        images = np.clip((images - low) / (high - low), 0, 1) ** np.exp(rng.normal(0, 0.25))
-    return images
-
-
-def pick_click(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(x, y) of a click inside `mask`: mostly deep inside, sometimes anywhere."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    weight = mask.astype(np.float64) if rng.random() < 0.3 else np.maximum(depth, 0) ** 3
-    if rng.random() < 0.35:
-        weight = depth >= depth.max()
-    weight = weight.ravel() / weight.sum()
-    y, x = divmod(int(rng.choice(weight.size, p=weight)), mask.shape[1])
-    return np.array([x, y], dtype=np.float32)
-
-
-def follow(
-    images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """See a clip through a window that follows one object, a frame late, as the session does.
-
-    Also returns where the window stands on each frame, ``(x, y)`` in the window's own pixels.
+    Attributes
+    ----------
+    seconds, steps
+        The run ends when either is reached; the rate falls by the nearer one.
+    frames
+        Frames in a batch; clips are as many as that gives.
+    stills
+        Share of batches that are single frames.
     """
-    ids, counts = np.unique(labels[0], return_counts=True)
-    ids = ids[(counts >= 40) & (ids > 0)]
-    if len(ids) == 0:
-        return images, labels, np.zeros((len(images), 2), np.float32)
-    target = int(rng.choice(ids))
-    rows, columns = np.nonzero(labels[0] == target)
-    extent = max(np.ptp(rows), np.ptp(columns)) + 1
-    size = max(float(np.sqrt(len(rows))), 0.6 * extent)
-    side = float(np.clip(WINDOW * size * np.exp(rng.normal(0, 0.2)), 40, 1.2 * SIZE))
-    centre = np.array([rows.mean(), columns.mean()])
-    grids, origins = [], []
-    # A window that is not quite where it was thought to be looks like an object that moves fast.
-    jitter = side * (rng.uniform(0.04, 0.15) if rng.random() < 0.4 else 0.02)
-    for frame in labels:
-        shift = centre + rng.normal(0, jitter, 2)
-        origins.append(centre[::-1] * SIZE / side)
-        step = (torch.arange(SIZE) + 0.5) / SIZE * side - side / 2
-        y, x = (((step + c + 0.5) / SIZE * 2 - 1).float() for c in shift)
-        grids.append(torch.stack((x[None].expand(SIZE, SIZE), y[:, None].expand(SIZE, SIZE)), dim=-1))
-        rows, columns = np.nonzero(frame == target)
-        if len(rows) > 8:
-            centre = np.array([rows.mean(), columns.mean()])
-    grid = torch.stack(grids)
-    picture = torch.from_numpy(np.ascontiguousarray(images))[:, None].float()
-    padding = "zeros" if rng.random() < 0.6 else "border"
-    seen = F.grid_sample(picture, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    ids_map = torch.from_numpy(np.ascontiguousarray(labels))[:, None].float()
-    found = F.grid_sample(ids_map, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    moved = np.asarray(origins, np.float32)
-    return seen[:, 0].numpy(), found[:, 0].numpy().astype(np.int32), moved
+
+    seconds: float = math.inf
+    steps: int = 10**9
+    seed: int = 1
+    rate: float = 8e-4
+    warm_up: int = 100
+    frames: int = 384
+    stills: float = 0.25
 
 
 class Trainer:
     """The network, its optimiser and its running average, and one step of training."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
+    def __init__(self, plan: Plan, device: torch.device, start: Path | None = None) -> None:
         torch.manual_seed(plan.seed)
-        self.plan, self.device = plan, device
+        self.plan, self.device, self.frames = plan, device, plan.frames
         self.net = Sam2(PRESETS["nano"])
-        initialise(self.net)
+        if start is None:
+            initialise(self.net)
+        else:
+            self.net.load_state_dict({k: v.float() for k, v in load_file(start).items()})
         self.net.to(device)
         self.average = {k: v.detach().clone().float() for k, v in self.net.state_dict().items()}
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
@@ -187,40 +91,56 @@ class Trainer:
             [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
             lr=plan.rate,
             betas=(0.9, 0.98),
+            fused=device.type == "cuda",
         )
         self.step = 0
+        self.seconds = 0.0  # of training so far, those of earlier parts of the run included
 
-    def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        return max(self.seconds / self.plan.seconds, self.step / self.plan.steps)
+
+    def rate(self) -> float:
+        """Learning rate: warm-up, then half a cosine to zero."""
+        fall = 0.5 + 0.5 * math.cos(math.pi * min(self.progress, 1.0))
+        return self.plan.rate * min(1.0, (self.step + 1) / self.plan.warm_up) * max(fall, 0.002)
+
+    def train_step(self, pool: Pool) -> dict[str, Tensor]:
         """One step; returns what is worth logging."""
         rate = self.rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        torch.manual_seed(self.plan.seed * 1_000_003 + self.step)
-        rng = np.random.Generator(np.random.PCG64([self.plan.seed, self.step, 7]))
-        batch = {k: v.to(self.device) for k, v in batch.items()}
+        seed = self.plan.seed * 1_000_003 + self.step
+        rng = np.random.Generator(np.random.PCG64([seed]))
+        generator = torch.Generator(self.device).manual_seed(seed)
+        self.step += 1
+        still = rng.random() < self.plan.stills
+        frames = 1 if still else int(rng.choice([4, 6, LENGTH]))
+        kind = str(rng.choice(["click", "box", "mask"], p=[0.6, 0.4, 0] if still else [0.4, 0.25, 0.35]))
+        count = max(1, self.frames * 2 // 5 if still else self.frames // frames)
+        samples = draw(pool, count, Look(frames, 0.35 if kind == "click" else 0.12), generator)
         with torch.autocast(self.device.type, torch.bfloat16):
-            loss, report = clip_loss(self.net, batch, rng)
+            loss, report = clip_loss(self.net, samples, kind, rng)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        if not bool(norm.isfinite()):
+            log.warning("step %d: gradient is %s, passed over", self.step, float(norm))
+            return report
         self.optimiser.step()
-        self.step += 1
-        keep = min(0.99, 1 - 1 / (self.step + 1))
+        keep = min(0.995, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for k, v in self.net.state_dict().items():
-                self.average[k].lerp_(v.float(), 1 - keep)
-        return {"loss": float(loss.detach()), "norm": float(norm), "rate": rate, **report}
-
-    def rate(self) -> float:
-        """Learning rate: warm-up, plateau, linear fall."""
-        plan = self.plan
-        left = (plan.steps - self.step) / max(1.0, plan.cool_down * plan.steps)
-        return plan.rate * min(1.0, (self.step + 1) / plan.warm_up, max(left, 0.02))
+            now = self.net.state_dict()
+            pairs = [(self.average[k], v.float()) for k, v in now.items()]
+            torch._foreach_lerp_([a for a, _ in pairs], [v for _, v in pairs], 1 - keep)
+        return {"loss": loss.detach(), "norm": norm, "rate": torch.tensor(rate), **report}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the old one stays until the new one is whole."""
         state = {
             "step": self.step,
+            "seconds": self.seconds,
             "net": self.net.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
@@ -231,7 +151,7 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         state = torch.load(path, weights_only=True, map_location=self.device)
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.net.load_state_dict(state["net"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
@@ -252,75 +172,114 @@ def initialise(net: Sam2) -> None:
 
 
 def clip_loss(
-    net: Sam2, batch: dict[str, Tensor], rng: np.random.Generator
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch: prompt the first frame, correct, follow."""
-    images, masks = batch["images"], batch["masks"]  # (B, T, H, W), (B, K, T, H, W)
-    clips, frames = images.shape[:2]
-    count = masks.shape[1]
-    pictures = images.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)
-    features = net.encode_image(pictures.contiguous(memory_format=torch.channels_last))
-    per_frame = [
-        Features(
-            *(level.unflatten(0, (clips, frames))[:, t].repeat_interleave(count, 0) for level in features)
-        )
-        for t in range(frames)
-    ]
-    truth = masks.flatten(0, 1).float()  # (N, T, H, W)
-    small = F.avg_pool2d(truth, SIZE // LOSS_SIDE)
-    total, reports = 0.3 * dense_loss(net, features, batch["labels"].flatten(0, 1)), {}
+    net: Sam2, samples: Samples, kind: str, rng: np.random.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one batch: prompt the first frame, correct, follow, correct, follow."""
+    count, frames = samples.masks.shape[1:3]
+    per_frame, features = encode(net, samples)
+    truth = samples.masks.flatten(0, 1)  # (N, T, H, W)
+    small = F.avg_pool2d(truth.flatten(0, 1)[:, None].float(), SIZE // LOSS_SIDE)[:, 0]
+    small = small.unflatten(0, truth.shape[:2])
+    asked = (small[:, 0].flatten(1).sum(1) > 8).float()  # nothing can be asked where nothing shows
+    reports: dict[str, Tensor] = {}
+    total = 0.3 * dense_loss(net, features, samples.labels.flatten(0, 1))
 
-    kind = rng.choice(["click", "box", "mask"], p=[0.55, 0.25, 0.2] if frames > 1 else [0.55, 0.45, 0])
-    first = per_frame[0]
-    points, labels = (
-        batch["clicks"].flatten(0, 1)[:, None],
-        torch.ones_like(batch["clicks"].flatten(0, 1)[:, :1]),
-    )
-    if kind == "box":
-        points, labels = boxes(truth[:, 0]), torch.tensor([[2, 3]], device=truth.device).expand(len(truth), 2)
-    labels = labels.long()
+    def learn(name: str, answers: Masks, t: int) -> Masks:
+        nonlocal total
+        loss, answer, reports[name] = mask_loss(answers, small[:, t], asked)
+        total = total + loss
+        return answer
+
+    first, top = per_frame[0], net.unconditioned(per_frame[0])
     if kind == "mask":
-        answer = net.adopt_mask(first, truth[:, :1])
-        binarise = True
+        answer = net.adopt_mask(first, truth[:, :1].float())
     else:
-        top = net.unconditioned(first)
+        points, labels = prompt(kind, truth[:, 0], small[:, 0])
         answers = net.decode_masks(first, top, points, labels, candidates=kind == "click", hide_absent=False)
-        loss, answer, iou = mask_loss(answers, small[:, 0])
-        total, reports[f"{kind}"] = total + loss, iou
-        binarise = True
-        for _ in range(int(rng.integers(0, 3)) if frames == 1 else int(rng.random() < 0.3)):
-            new, sign = error_clicks(answer.logits, small[:, 0])
+        answer = learn(kind, answers, 0)
+        wrong = rng.random() < 0.2
+        for n in range(int(rng.integers(0, 4)) if frames == 1 else int(rng.random() < 0.25)):
+            before = mislead(answer.logits, count, rng) if wrong and n == 0 else answer.logits.detach()
+            new, sign = error_clicks(before, small[:, 0])
             points, labels = torch.cat((points, new), dim=1), torch.cat((labels, sign), dim=1)
-            previous = answer.logits.detach()
             answers = net.decode_masks(
-                first, top, points, labels, previous, candidates=False, hide_absent=False
+                first, top, points, labels, before, candidates=False, hide_absent=False
             )
-            loss, answer, iou = mask_loss(answers, small[:, 0])
-            total, reports["corrected"] = total + loss, iou
+            answer = learn("corrected", answers, 0)
 
-    bank = [(0, True, remember(net, first, answer, binarise), answer.pointers)]
+    bank = [(0, True, remember(net, first, answer, True), answer.pointers)]
+    at = int(rng.integers(1, frames)) if frames > 1 and rng.random() < 0.5 else 0  # corrected there, too
     for t in range(1, frames):
         now = per_frame[t]
         top = net.condition(now, memories_of(bank, t))
         before = None
-        if rng.random() < 0.75:  # not always, or nothing would be learned from memories
-            before = carry(answer.logits.detach(), (batch["origins"][:, t] - batch["origins"][:, t - 1]))
+        if rng.random() < 0.65:  # not always, or nothing would be learned from memories
+            before = carry(as_kept(answer).detach(), samples.places, t, count)
         answers = net.decode_masks(now, top, logits=before, candidates=True, hide_absent=False)
-        loss, answer, iou = mask_loss(answers, small[:, t])
-        total, reports[f"track{t}"] = total + loss, iou
-        prompted = False
-        if rng.random() < 0.12:
-            new, sign = error_clicks(answer.logits, small[:, t])
-            previous = answer.logits.detach()
-            answers = net.decode_masks(now, top, new, sign, previous, candidates=True, hide_absent=False)
-            loss, answer, iou = mask_loss(answers, small[:, t])
-            total, reports["corrected"], prompted = total + loss, iou, True
-        bank.append((t, prompted, remember(net, now, answer, prompted), answer.pointers))
+        answer = learn(f"track{t}", answers, t)
+        if t == at:
+            answer = correct(
+                net, now, top, answer, small[:, t], count, rng, lambda a, t=t: learn("again", a, t)
+            )
+        bank.append((t, t == at, remember(net, now, answer, t == at), answer.pointers))
     return total / max(1, (1 + frames) / 2), reports
 
 
+def encode(net: Sam2, samples: Samples) -> tuple[list[Features], Features]:
+    """Features of each frame, a row an object; and those of all pictures."""
+    clips, frames = samples.images.shape[:2]
+    count = samples.masks.shape[1]
+    pictures = samples.images.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)
+    features = net.encode_image(pictures.contiguous(memory_format=torch.channels_last))
+    rows = [level.unflatten(0, (clips, frames)) for level in features]
+    per_frame = [
+        Features(*(level[:, t].repeat_interleave(count, 0) for level in rows)) for t in range(frames)
+    ]
+    return per_frame, features
+
+
+def correct(
+    net: Sam2,
+    now: Features,
+    top: Tensor,
+    answer: Masks,
+    truth: Tensor,
+    count: int,
+    rng: np.random.Generator,
+    learn: Callable[[Masks], Masks],
+) -> Masks:
+    """Correct a followed frame by up to three clicks, as the session does: memories and last answer stay."""
+    before = as_kept(answer).detach()
+    if rng.random() < 0.35:
+        before = mislead(before, count, rng)
+    points = truth.new_zeros(len(truth), 0, 2)
+    labels = torch.zeros(len(truth), 0, dtype=torch.long, device=truth.device)
+    for n in range(int(rng.integers(1, 4))):
+        new, sign = error_clicks(before, truth)
+        points, labels = torch.cat((points, new), dim=1), torch.cat((labels, sign), dim=1)
+        answers = net.decode_masks(now, top, points, labels, before, candidates=n == 0, hide_absent=False)
+        answer = learn(answers)
+        before = answer.logits.detach()
+    return answer
+
+
+def mislead(logits: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """The answer for another object, or one that is displaced: the large errors that are rare by now."""
+    logits = logits.detach()
+    if rng.random() < 0.5:
+        other = logits.unflatten(0, (-1, count)).roll(1, 1).flatten(0, 1)
+        return torch.maximum(logits, other) if rng.random() < 0.4 else other
+    dy, dx = (int(v) for v in rng.integers(-14, 15, 2))
+    return logits.roll((dy, dx), (-2, -1))
+
+
+def as_kept(answer: Masks) -> Tensor:
+    """Logits as the session keeps them: none of an object that is taken to be absent."""
+    return torch.where(answer.object_score[..., None, None] > 0, answer.logits, GONE)
+
+
 def remember(net: Sam2, features: Features, answer: Masks, binarise: bool) -> Tensor:
-    return net.encode_memory(features, answer.logits, answer.object_score, binarise=binarise)
+    return net.encode_memory(features, as_kept(answer), answer.object_score, binarise=binarise)
 
 
 def memories_of(bank: list[tuple[int, bool, Tensor, Tensor]], now: int) -> Memories:
@@ -338,45 +297,51 @@ def memories_of(bank: list[tuple[int, bool, Tensor, Tensor]], now: int) -> Memor
     )
 
 
-def carry(logits: Tensor, moved: Tensor) -> Tensor:
-    """Logits (N, 1, h, w) of one frame as the next window shows them, moved by (B, 2) ``(x, y)`` pixels."""
-    shift = moved.repeat_interleave(len(logits) // len(moved), 0) * 2 / SIZE
-    theta = torch.zeros(len(logits), 2, 3, device=logits.device)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1
-    theta[:, :, 2] = shift
-    grid = F.affine_grid(theta, list(logits.shape), align_corners=False)
-    bounded = logits.float().clamp(-32, 32) + 10
-    return F.grid_sample(bounded, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 10
+def prompt(kind: str, truth: Tensor, small: Tensor, *, surely: bool = False) -> tuple[Tensor, Tensor]:
+    """Points (N, P, 2) and labels (N, P) that prompt masks (N, H, W); `surely` without any chance."""
+    if kind == "box":
+        corners = torch.tensor([[2, 3]], device=truth.device).expand(len(truth), 2)
+        return boxes(truth, 0.0 if surely else 0.04), corners
+    index = deep_point(small, surely=surely)
+    return place_of(index, small.shape[-1]), torch.ones_like(index)[:, None]
 
 
-def boxes(truth: Tensor) -> Tensor:
+def boxes(truth: Tensor, shake: float) -> Tensor:
     """Corners (N, 2, 2) in (x, y) of masks (N, H, W), shaken by a few percent of their size."""
-    out = torch.zeros(len(truth), 2, 2, device=truth.device)
-    for i, mask in enumerate(truth > 0):
-        y, x = torch.nonzero(mask, as_tuple=True)
-        box = torch.stack((x.min(), y.min(), x.max(), y.max())).float()
-        shake = torch.randn(4, device=truth.device) * 0.04 * (box[2:] - box[:2]).repeat(2)
-        out[i] = (box + shake.clamp(-12, 12)).clamp(0, SIZE - 1).view(2, 2)
-    return out
+    across = torch.arange(truth.shape[-1], device=truth.device, dtype=torch.float32)
+    found = []
+    for axis in (1, 2):  # rows gone: columns, x first
+        there = truth.any(dim=axis)
+        low = torch.where(there, across, math.inf).amin(1)
+        high = torch.where(there, across, -math.inf).amax(1)
+        found.append(torch.stack((low, high), dim=1))
+    box = torch.stack(found, dim=-1).nan_to_num(posinf=0.0, neginf=1.0)  # (N, corner, xy)
+    extent = (box[:, 1:] - box[:, :1]).abs()
+    moved = (torch.randn_like(box) * shake * extent).clamp(-12, 12)
+    return (box + moved).clamp(0, SIZE - 1)
 
 
-def error_clicks(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def place_of(index: Tensor, side: int) -> Tensor:
+    """Points (N, 1, 2) in (x, y) of the input of pixel indices (N,) of a smaller picture."""
+    y, x = torch.div(index, side, rounding_mode="floor"), index % side
+    scale = SIZE / side
+    return torch.stack((x, y), dim=-1)[:, None].float() * scale + (scale - 1) / 2
+
+
+def error_clicks(logits: Tensor, truth: Tensor, *, surely: bool = False) -> tuple[Tensor, Tensor]:
     """A click (N, 1, 2) where the answer is wrong, and its sign (N, 1)."""
     with torch.no_grad():
         answer = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear")[:, 0] > 0
-        wrong = (answer != (truth > 0.5)).float()
-        inner = F.avg_pool2d(wrong[:, None], 5, 1, 2)[:, 0] * wrong  # away from mere outline errors
-        weight = inner.flatten(1) ** 2 + 1e-6 * (truth.flatten(1) + 1e-3)
-        index = torch.multinomial(weight, 1)
-        side = truth.shape[-1]
-        y, x = torch.div(index, side, rounding_mode="floor"), index % side
-        sign = (truth.flatten(1).gather(1, index) > 0.5).long()
-        scale = SIZE / side
-        return torch.stack((x, y), dim=-1).float() * scale + (scale - 1) / 2, sign
+        index = deep_point((answer != (truth > 0.5)).float(), surely=surely)
+        sign = (truth.flatten(1).gather(1, index[:, None]) > 0.5).long()
+        return place_of(index, truth.shape[-1]), sign
 
 
-def mask_loss(answers: Masks, truth: Tensor) -> tuple[Tensor, Masks, float]:
-    """Loss of candidates against truth (N, S, S), the candidate to go on with, and its mean IoU."""
+def mask_loss(answers: Masks, truth: Tensor, asked: Tensor) -> tuple[Tensor, Masks, Tensor]:
+    """Loss of candidates against truth (N, S, S), the candidate to go on with, and its mean IoU.
+
+    `asked` (N,) is 0 for objects that do not count.
+    """
     logits = F.interpolate(answers.logits.float(), size=truth.shape[-2:], mode="bilinear")
     target = truth[:, None].expand_as(logits)
     visible = (truth.flatten(1).sum(1) > 2).float()
@@ -386,10 +351,7 @@ def mask_loss(answers: Masks, truth: Tensor) -> tuple[Tensor, Masks, float]:
     focal = (cross * (1 - agreement) ** 2).flatten(2).mean(-1)
     overlap = (probability * target).flatten(2).sum(-1)
     dice = 1 - (2 * overlap + 1) / (probability.flatten(2).sum(-1) + target.flatten(2).sum(-1) + 1)
-    with torch.no_grad():
-        hard, whole = logits > 0, target > 0.5
-        union = (hard | whole).flatten(2).sum(-1)
-        iou = ((hard & whole).flatten(2).sum(-1) + 1e-6) / (union + 1e-6)
+    iou = overlaps(logits, truth)
     # Per-class means keep small objects from drowning in background: without them, the first thing that is
     # learned is to answer nothing at all.
     inside = (cross * target).flatten(2).sum(-1) / target.flatten(2).sum(-1).clamp(min=1)
@@ -397,13 +359,24 @@ def mask_loss(answers: Masks, truth: Tensor) -> tuple[Tensor, Masks, float]:
     cost = 5 * focal + dice + 0.5 * (inside + around)
     best = cost.argmin(dim=1)
     rows = torch.arange(len(best), device=best.device)
-    share = visible / visible.sum().clamp(min=1)
+    share = visible * asked
+    share = share / share.sum().clamp(min=1)
     loss = (cost[rows, best] * share).sum()
     loss = loss + 3 * ((answers.iou - iou).abs().mean(1) * share).sum()
-    loss = loss + F.binary_cross_entropy_with_logits(answers.object_score[:, 0], visible)
+    # Objects that have ended are few, and to go on with one that has spoils all frames that follow.
+    weight = asked * torch.where(visible > 0, 1.0, 2.0)
+    score = F.binary_cross_entropy_with_logits(answers.object_score[:, 0], visible, reduction="none")
+    loss = loss + (score * weight).sum() / weight.sum().clamp(min=1)
     kept = answers.iou.argmax(dim=1)
-    mean = float((iou[rows, kept] * share).sum())
-    return loss, answers.take(rows, kept), mean
+    return loss, answers.take(rows, kept), (iou[rows, kept] * share).sum().detach()
+
+
+def overlaps(logits: Tensor, truth: Tensor) -> Tensor:
+    """IoU (N, K) of logits (N, K, S, S) and truth (N, S, S)."""
+    with torch.no_grad():
+        hard, whole = logits > 0, truth[:, None] > 0.5
+        union = (hard | whole).flatten(2).sum(-1)
+        return ((hard & whole).flatten(2).sum(-1) + 1e-6) / (union + 1e-6)
 
 
 def dense_loss(net: Sam2, features: Features, labels: Tensor) -> Tensor:
@@ -434,139 +407,222 @@ def dense_loss(net: Sam2, features: Features, labels: Tensor) -> Tensor:
     return loss + error.sum() / inside.sum().clamp(min=1)
 
 
-def vanishing_batch(number: int, plan: Plan) -> dict[str, Tensor]:
-    """Clips in which objects end: z-stacks from their middle outwards, and a few others for balance."""
-    rng = np.random.Generator(np.random.PCG64([plan.seed, number, 99]))
-    samples: list[dict[str, Tensor]] = []
-    while len(samples) < plan.clips:
-        mode = "zstack" if rng.random() < 0.6 else None
-        clip = synth.make_clip(int(rng.integers(2**40)), SIZE, 2 * plan.frames, mode)
-        images, labels = clip.images[plan.frames :], clip.labels[plan.frames :].astype(np.int32)
-        origins = np.zeros((plan.frames, 2), np.float32)
-        if rng.random() < 0.7:
-            images, labels, origins = follow(images, labels, rng)
-        ids, sizes = np.unique(labels[0], return_counts=True)
-        ids = ids[(sizes >= 24) & (ids > 0)]
-        if len(ids) == 0:
-            continue
-        chosen = rng.choice(ids, OBJECTS, replace=len(ids) < OBJECTS)
-        masks = np.stack([labels == i for i in chosen])
-        samples.append(
-            {
-                "images": torch.from_numpy(np.ascontiguousarray(images, np.float32)),
-                "masks": torch.from_numpy(masks),
-                "origins": torch.from_numpy(origins),
-            }
-        )
-    return {k: torch.stack([s[k] for s in samples]) for k in samples[0]}
+@torch.no_grad()
+def check(net: Sam2, pool: Pool, count: int) -> dict[str, float]:
+    """Figures on clips kept from training, prompted and followed as the session does it."""
+    generator = torch.Generator(pool.device).manual_seed(5)
+    net.eval()
+    sums: dict[str, list[Tensor]] = {}
+
+    def note(name: str, values: Tensor, chosen: Tensor) -> None:
+        sums.setdefault(name, []).append(values[chosen > 0].float().cpu())
+
+    for _ in range(4):
+        for frames in (1, LENGTH):
+            samples = draw(pool, count if frames > 1 else 2 * count, Look(frames, 0.1), generator)
+            truth = samples.masks.flatten(0, 1)
+            small = F.avg_pool2d(truth.flatten(0, 1)[:, None].float(), 2)[:, 0].unflatten(0, truth.shape[:2])
+            asked = small[:, 0].flatten(1).sum(1) > 8
+            with torch.autocast(pool.device.type, torch.bfloat16):
+                per_frame, _ = encode(net, samples)
+                if frames == 1:
+                    check_still(
+                        net, per_frame[0], truth[:, 0], small[:, 0], lambda n, v, a=asked: note(n, v, a)
+                    )
+                else:
+                    check_clip(net, per_frame, samples, small, asked, note)
+    net.train()
+    return {name: round(float(torch.cat(values).mean()), 4) for name, values in sums.items()}
 
 
-def learn_presence(net: Sam2, plan: Plan, steps: int) -> None:
-    """Train the object-score head alone, on objects that end, with the rest of the network as it is."""
-    net.requires_grad_(False)
-    head = net.sam_mask_decoder.pred_obj_score_head.requires_grad_(True)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3)
-    for number in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * (1 - number / steps)
-        batch = vanishing_batch(number, plan)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, visible = presence_logits(net, batch)
-        weight = torch.where(visible > 0.5, 1.0, float(visible.mean() / (1 - visible.mean()).clamp(min=0.05)))
-        loss = F.binary_cross_entropy_with_logits(logits, visible, weight=weight.clamp(max=6))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if number % 20 == 19:
-            right = ((logits > 0) == (visible > 0.5)).float()
-            log.info(
-                "presence %d: loss %.3f, right %.2f, right where absent %.2f",
-                number + 1,
-                float(loss.detach()),
-                float(right.mean()),
-                float(right[visible < 0.5].mean()),
+def check_still(
+    net: Sam2, features: Features, truth: Tensor, small: Tensor, note: Callable[[str, Tensor], None]
+) -> None:
+    """A click, a box, and one and three clicks that correct the first."""
+    top = net.unconditioned(features)
+    for kind in ("box", "click"):
+        points, labels = prompt(kind, truth, small, surely=True)
+        answer = net.decode_masks(features, top, points, labels, candidates=kind == "click").best()
+        found = overlaps(enlarge(answer.logits), small)[:, 0]
+        note(kind, found)
+        note(f"{kind}: error of predicted IoU", (found - answer.iou[:, 0]).abs())
+    for n in range(3):
+        new, sign = error_clicks(answer.logits, small, surely=True)
+        points, labels = torch.cat((points, new), dim=1), torch.cat((labels, sign), dim=1)
+        answer = net.decode_masks(features, top, points, labels, answer.logits, candidates=False)
+        if n in (0, 2):
+            note(f"click, corrected {n + 1} times", overlaps(enlarge(answer.logits), small)[:, 0])
+
+
+def check_clip(
+    net: Sam2,
+    per_frame: list[Features],
+    samples: Samples,
+    small: Tensor,
+    asked: Tensor,
+    note: Callable[[str, Tensor, Tensor], None],
+) -> None:
+    """Follow from a mask, asking with and without the mask of the frame before."""
+    count = samples.masks.shape[1]
+    followed = torch.arange(len(small), device=small.device) % count == 0  # the window follows these
+    asked = asked & followed
+    answer = net.adopt_mask(per_frame[0], samples.masks.flatten(0, 1)[:, :1].float())
+    bank = [(0, True, remember(net, per_frame[0], answer, True), answer.pointers)]
+    rows = torch.arange(len(small), device=small.device)
+    for t in range(1, LENGTH):
+        now = per_frame[t]
+        top = net.condition(now, memories_of(bank, t))
+        before = carry(as_kept(answer), samples.places, t, count)
+        plain = net.decode_masks(now, top, candidates=True)
+        answers = plain.beside(net.decode_masks(now, top, logits=before, candidates=True))
+        empty = (answers.logits > 0).flatten(2).sum(-1) == 0
+        answer = answers.take(rows, (answers.iou - 10 * empty.float()).argmax(1))
+        visible = small[:, t].flatten(1).sum(1) > 2
+        shown = (answer.logits > 0).flatten(1).any(1)
+        found = overlaps(enlarge(answer.logits), small[:, t])[:, 0]
+        counted = asked & (visible | shown)
+        note("followed", found, counted)
+        if t == LENGTH - 1:
+            note("followed, last frame", found, counted)
+        note("absent, and seen to be", (~shown).float(), asked & ~visible)
+        note("visible, and seen to be", shown.float(), asked & visible)
+        if t == 3:
+            new, sign = error_clicks(answer.logits, small[:, t], surely=True)
+            better = net.decode_masks(now, top, new, sign, answer.logits, candidates=True).best()
+            note(
+                "followed, corrected once",
+                overlaps(enlarge(better.logits), small[:, t])[:, 0],
+                asked & visible,
             )
+        bank.append((t, False, remember(net, now, answer, False), answer.pointers))
 
 
-def presence_logits(net: Sam2, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Object scores of followed objects, with and without the mask of the frame before, and the truth."""
-    images, masks = batch["images"], batch["masks"]
-    frames, count = images.shape[1], masks.shape[1]
-    truth = masks.flatten(0, 1).float()
-    scores, visible = [], []
-    bank: list[tuple[int, bool, Tensor, Tensor]] = []
-    answer: Masks | None = None
-    for t in range(frames):
-        with torch.no_grad():
-            picture = images[:, t, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-            now = Features(*(level.repeat_interleave(count, 0) for level in net.encode_image(picture)))
-        if answer is None:
-            with torch.no_grad():
-                answer = net.adopt_mask(now, truth[:, :1])
-                bank.append((0, True, remember(net, now, answer, True), answer.pointers))
-            continue
-        with torch.no_grad():
-            top = net.condition(now, memories_of(bank, t))
-            before = carry(answer.logits, batch["origins"][:, t] - batch["origins"][:, t - 1])
-        plain = net.decode_masks(now, top, candidates=True, hide_absent=False)
-        carried = net.decode_masks(now, top, logits=before, candidates=True, hide_absent=False)
-        seen = (truth[:, t].flatten(1).sum(1) > 8).float()
-        scores += [plain.object_score[:, 0], carried.object_score[:, 0]]
-        visible += [seen, seen]
-        with torch.no_grad():
-            answer = Masks(*(part.detach() for part in carried)).best()
-            bank.append((t, False, remember(net, now, answer, False), answer.pointers))
-    return torch.cat(scores), torch.cat(visible)
+def enlarge(logits: Tensor) -> Tensor:
+    """Logits at the resolution at which masks are compared."""
+    return F.interpolate(logits.float(), size=(LOSS_SIDE, LOSS_SIDE), mode="bilinear")
 
 
-def batches(plan: Plan, start: int) -> Iterator[dict[str, Tensor]]:
-    """Batches from number `start` on, made by a worker process."""
-    loader = DataLoader(
-        Batches(plan), batch_size=None, sampler=range(start, plan.steps), num_workers=1, prefetch_factor=4
-    )
-    yield from loader
+def checked_pool(workers: int, count: int, device: torch.device) -> Pool:
+    """Clips of seeds that training does not draw."""
+    with mp.get_context("fork").Pool(workers) as processes:
+        made = processes.map(render, range(CHECKED, CHECKED + count))
+    pool = Pool(count, device)
+    for start in range(0, count, 16):
+        part = made[start : start + 16]
+        pool.add(np.stack([m[0] for m in part]), np.stack([m[1] for m in part]))
+    return pool
 
 
-def export(average: dict[str, Tensor], path: Path) -> None:
-    """Write weights in half precision."""
-    from safetensors.torch import save_file
+def export(weights: dict[str, Tensor], path: Path) -> str:
+    """Write weights in half precision; returns their SHA-256."""
+    halves = {k: v.detach().half().contiguous().cpu() for k, v in weights.items()}
+    save_file(halves, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    save_file({k: v.half().contiguous() for k, v in average.items()}, path)
+
+def supply(pool: Pool, workers: Workers, least: int) -> Iterator[int]:
+    """Fill the pool before each step: wait until there are `least` clips, then take what is ready."""
+    missed = 0
+    while missed < 60:
+        waiting = len(pool) < least
+        for _ in range(8):
+            got = workers.take(wait=2.0 if waiting else 0.0)
+            missed = 0 if got is not None or not waiting else missed + 1
+            if got is None:
+                break
+            pool.add(*got)
+        if len(pool) >= least:
+            yield pool.made
+    raise RuntimeError("no clips for two minutes; see the warnings above for what the workers met")
+
+
+def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path) -> None:
+    """Train until the plan is done, writing the log, the averaged weights and checkpoints on the way."""
+    began = time.perf_counter() - trainer.seconds
+    saved, times = trainer.seconds, []
+    with (run / "log.jsonl").open("a") as lines:
+        for made in supply(pool, workers, min(256, pool.capacity)):
+            started = time.perf_counter()
+            trainer.seconds = started - began
+            if trainer.progress >= 1:
+                return
+            try:
+                report = trainer.train_step(pool)
+            except torch.OutOfMemoryError:
+                trainer.frames = max(trainer.frames // 2, LENGTH)
+                torch.cuda.empty_cache()
+                log.warning("out of memory: %d frames in a batch from now on", trainer.frames)
+                continue
+            times.append(time.perf_counter() - started)
+            if (
+                len(times) == 24
+                and (mean := float(np.mean(times[8:]))) > 0.4
+                and trainer.device.type == "cuda"
+            ):
+                # Some 1,000 steps are needed at least, whatever the machine.
+                trainer.frames = max(LENGTH, int(trainer.frames * 0.4 / mean) // LENGTH * LENGTH)
+                log.info("%.2f s a step: %d frames in a batch from now on", mean, trainer.frames)
+            if trainer.step % 20 == 0:
+                line = {k: round(float(v), 5) for k, v in report.items()}
+                line |= {"step": trainer.step, "seconds": round(trainer.seconds, 1), "clips": made}
+                lines.write(json.dumps(line) + "\n")
+                lines.flush()
+                if trainer.step % 100 == 0:
+                    log.info("%s", line)
+            if trainer.seconds - saved > 60:
+                saved = trainer.seconds
+                export(trainer.average, run / "average.safetensors")
+                trainer.save(run / "last.pt")
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and the log")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--presence", type=int, default=240, help="steps of the object-score head at the end")
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints, weights and the log")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="length of the run")
+    parser.add_argument("--steps", type=int, default=10**9, help="length of the run")
+    parser.add_argument("--start", type=Path, help="weights to start from")
+    parser.add_argument("--rate", type=float, default=Plan.rate)
+    parser.add_argument("--seed", type=int, default=Plan.seed, help="another one sees other clips")
+    parser.add_argument("--frames", type=int, default=Plan.frames, help="frames in a batch")
+    parser.add_argument("--pool", type=int, default=2000, help="clips that are kept, a megabyte each")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    parser.add_argument("--checked", type=int, default=128, help="clips to check with")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(args.threads)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.run.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Plan(args.steps), torch.device(args.device))
+    if math.isinf(args.seconds) and args.steps == 10**9 and not args.export:
+        parser.error("give --seconds or --steps")
+    plan = Plan(args.seconds, args.steps, args.seed, args.rate, frames=args.frames)
+    device = torch.device(args.device)
     checkpoint = args.run / "last.pt"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
     if args.export:
-        trainer.net.load_state_dict(trainer.average)
-        learn_presence(trainer.net, trainer.plan, args.presence)
-        export(trainer.net.state_dict(), args.export)
+        trainer = Trainer(plan, device)
+        trainer.load(checkpoint)
+        log.info("SHA-256 %s", export(trainer.average, args.export))
         return
-    log.info("%.2f M parameters", sum(p.numel() for p in trainer.net.parameters()) / 1e6)
-    started = time.perf_counter()
-    with (args.run / "log.jsonl").open("a") as lines:
-        for batch in batches(trainer.plan, trainer.step):
-            report = trainer.train_step(batch)
-            report |= {"step": trainer.step, "seconds": round(time.perf_counter() - started, 1)}
-            lines.write(json.dumps({k: round(v, 5) for k, v in report.items()}) + "\n")
-            lines.flush()
-            if trainer.step % 50 == 0 or trainer.step == trainer.plan.steps:
-                trainer.save(checkpoint)
-                log.info("%s", report)
+    torch.set_num_threads(1)  # of this process: the others need the cores
+    workers = Workers(plan.seed, args.workers)  # before the GPU is touched
+    try:
+        checked = checked_pool(args.workers, args.checked, device)
+        trainer = Trainer(plan, device, args.start)
+        if checkpoint.exists():
+            trainer.load(checkpoint)
+        figures = {"before": check(trainer.net, checked, args.checked // 4)}
+        log.info("%s", figures)
+        train(trainer, workers, Pool(args.pool, device), args.run)
+        figures["last"] = check(trainer.net, checked, args.checked // 4)
+        trainer.net.load_state_dict(trainer.average)
+        figures["average"] = check(trainer.net, checked, args.checked // 4)
+    finally:
+        workers.close()
+    log.info("%s", figures)
+    (args.run / "checked.json").write_text(json.dumps(figures, indent=1))
+    log.info("%d steps, SHA-256 %s", trainer.step, export(trainer.average, args.run / "average.safetensors"))
+    trainer.save(checkpoint)
 
 
 if __name__ == "__main__":
