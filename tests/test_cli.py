@@ -19,6 +19,7 @@ import stacksam
 from stacksam import cli
 from stacksam.errors import DownloadError, ModelError, StorageError
 from stacksam.io import read_labels
+from stacksam.session.session import Session
 
 COMMANDS = ["segment", "demo", "replay", "info", "evaluate", "models"]
 
@@ -213,6 +214,21 @@ def test_models_that_cannot_be_used(cells, model, words):
 
 def test_a_device_that_is_not_here(cells, checkpoint):
     fails(2, "warp", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--device", "warp")
+
+
+def test_a_scope_is_taken_or_told(cells, checkpoint, segment, monkeypatch):
+    given = []
+
+    def opened(*arguments, settings=None):
+        given.append(settings and settings.scope)
+        return Session(*arguments, settings=settings)
+
+    monkeypatch.setattr("stacksam.session.session.Session", opened)
+    for scope in ("full", "window"):
+        assert segment("--scope", scope, "-o", scope, "--no-overview").exit_code == 0
+    assert segment("-o", "none", "--no-overview").exit_code == 0
+    assert given == ["full", "window", None]
+    fails(2, "scope.*some", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--scope", "some")
 
 
 @pytest.mark.parametrize(

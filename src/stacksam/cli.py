@@ -50,6 +50,7 @@ from stacksam.cli_options import (
     Precision,
     PromptsOption,
     QuietOption,
+    ScopeOption,
     SeriesOption,
     SessionOption,
     SpacingOption,
@@ -128,6 +129,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     image_size: ImageSizeOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    scope: ScopeOption = None,
     out: OutOption = None,
     formats: FormatOption = None,
     overwrite: OverwriteOption = False,
@@ -146,8 +148,10 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     from stacksam import prompt_files as reading
     from stacksam.outputs import Outputs
     from stacksam.runs import check_span, follow
+    from stacksam.session.settings import Settings
     from stacksam.session.stack import open_stack
 
+    settings = None if scope is None else Settings(scope=scope.value)
     given = [reading.point_from_text(text) for text in point or ()]
     given += [reading.point_from_text(text, positive=False) for text in negative or ()]
     given += [reading.box_from_text(text) for text in box or ()]
@@ -175,6 +179,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
                 direction=direction.value,
                 first=first,
                 last=last,
+                settings=settings,
                 report=reporter(quiet),
             )
     _show_summary(summary, quiet, as_json)

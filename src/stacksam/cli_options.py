@@ -113,6 +113,14 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Sight(StrEnum):
+    """How much of a frame an object sees with an official model."""
+
+    AUTO = "auto"
+    FULL = "full"
+    WINDOW = "window"
+
+
 class LabelsAs(StrEnum):
     """What an object of a label image becomes."""
 
@@ -221,6 +229,15 @@ DeviceOption = Annotated[
 ]
 DtypeOption = Annotated[
     Precision | None, option("--dtype", about="Precision. Default: what the device does well.", panel=_M)
+]
+ScopeOption = Annotated[
+    Sight | None,
+    option(
+        "--scope",
+        about="What an object sees with an official model: window around it, full frame, or auto: a window "
+        "where it is small. Default: auto",
+        panel=_M,
+    ),
 ]
 OutOption = Annotated[
     Path | None, option("--out", "-o", about="Folder for the results. Default: NAME.stacksam", panel=_R)

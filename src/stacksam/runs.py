@@ -20,6 +20,7 @@ from stacksam.session.stack import Stack, reopen_stack
 if TYPE_CHECKING:
     from stacksam.session.models import Model
     from stacksam.session.session import Direction, Session
+    from stacksam.session.settings import Settings
 
 __all__ = ["Inspect", "check_span", "follow", "open_session_stack", "replay_session"]
 
@@ -38,6 +39,7 @@ def follow(
     direction: Direction = "both",
     first: int | None = None,
     last: int | None = None,
+    settings: Settings | None = None,
     report: Reporter = quiet,
     inspect: Inspect | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +56,8 @@ def follow(
     direction : {"forward", "backward", "both"}
     first, last : int, optional
         Frames to follow to, both included.
+    settings : Settings, optional
+        By default those of the folder's session, if there is one.
     report : Reporter
     inspect : callable, optional
 
@@ -65,14 +69,14 @@ def follow(
     Raises
     ------
     SessionFileError
-        If the folder holds a session of other prompts, another stack or another model.
+        If the folder holds a session of other prompts, another stack, model or scope.
     StorageError
         If the results cannot be written. What was computed stays there.
     """
     from stacksam.session.session import Session
 
     start = time.monotonic()
-    with Session(stack, model, outputs.session_folder) as session:
+    with Session(stack, model, outputs.session_folder, settings=settings) as session:
         _give(session, prompts, outputs, report)
         _propagate(session, direction, first, last, report)
         return _finish(session, outputs, report, start, inspect)

@@ -46,7 +46,7 @@ class Ours:
         self.session = Session(
             open_stack(frames, axes="tyxc"),
             replace(model(NAME), dtype=dtype),
-            settings=Settings(fill_holes=0),
+            settings=Settings(fill_holes=0, scope="full"),
         )
         self.logits: dict[int, np.ndarray] = {}
         make = self.session._predictor._record

@@ -2,7 +2,8 @@
 
 Each test replays one row of golden/README.md through the public session: the prompts as a user gives them,
 the propagation as a user runs it. What is compared is what the session remembers of each frame: low-res mask
-logits, object score and object pointer. The tolerance is 1e-3 of an array's standard deviation; the reference
+logits, object score and object pointer. The scope is full: one of the masks is small enough for a window
+otherwise. The tolerance is 1e-3 of an array's standard deviation; the reference
 against itself, with other kernels and threads, differs by 1.3e-4.
 """
 
@@ -37,7 +38,7 @@ class Recorded(Session):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._predictor._features = encoded(self.model.name)
+        self._predictor._encoder.cache = encoded(self.model.name)
         self.answers = {}
         make = self._predictor._record
 
@@ -53,7 +54,7 @@ class Recorded(Session):
 
 
 def open_session(name, frames, present=True):
-    return Recorded(clip(frames), model(name, present), settings=Settings(fill_holes=0))
+    return Recorded(clip(frames), model(name, present), settings=Settings(fill_holes=0, scope="full"))
 
 
 def compare(session, name, group, frames):

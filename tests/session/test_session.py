@@ -505,7 +505,7 @@ def test_results_do_not_depend_on_what_is_kept_in_memory(stack, model):
 
     def forget(session):
         session._predictor.bank.forget(1)
-        session._predictor._features.clear()
+        session._predictor._encoder.cache.clear()
 
     with Session(stack, model) as session:
         expected = work(session, lambda _: None)

@@ -145,9 +145,12 @@ def rope_table(height: int, width: int, channels: int, device: torch.device) -> 
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate neighbouring channel pairs of x (B, N, C) by `table`, repeated along N where that is longer."""
+    """Rotate neighbouring channel pairs of x (B, N, C).
+
+    `table` is (N, C / 2) or one for each row, (B, N, C / 2); it is repeated along N where that is longer.
+    """
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    turned = pairs.unflatten(-2, (-1, len(table))) * table
+    turned = pairs.unflatten(-2, (-1, table.shape[-2])) * table[..., None, :, :]
     return torch.view_as_real(turned).flatten(-2).flatten(-3, -2).to(x.dtype)
 
 
@@ -160,12 +163,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu" or (torch.is_grad_enabled() and q.requires_grad):
         return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
     batch, queries, channels = q.shape
-    scale = channels**-0.5
     out = q.new_empty(batch, queries, v.shape[-1], dtype=v.dtype)
-    keys = k.transpose(1, 2)
+    q, keys = q * channels**-0.5, k.transpose(1, 2)
     rows = max(64, _CHUNK // (k.shape[1] * batch))
-    for start in range(0, queries, rows):
-        part = slice(start, start + rows)
-        weights = torch.softmax((q[:, part] * scale) @ keys, dim=-1)
-        out[:, part] = weights.to(v.dtype) @ v
+    # Autocast would copy the weights to float32 and back for the softmax.
+    with torch.autocast("cpu", enabled=False):
+        for start in range(0, queries, rows):
+            part = slice(start, start + rows)
+            weights = torch.softmax(q[:, part] @ keys, dim=-1)
+            out[:, part] = weights.to(v.dtype) @ v
     return out

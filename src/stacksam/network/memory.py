@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stacksam.network.layers import Attention, LayerNorm2d, attend, rope_table, rotate
+from stacksam.network.layers import Attention, LayerNorm2d, attend, rotate
 
 __all__ = ["MemoryAttention", "MemoryEncoder"]
 
@@ -91,9 +91,10 @@ class MemoryAttention(nn.Module):
     def forward(
         self,
         frame: Tensor,
+        table: Tensor,
         memory: Tensor,
         memory_positions: Tensor,
-        grid: tuple[int, int],
+        memory_table: Tensor,
         pointers: int,
     ) -> Tensor:
         """Condition frames on memories.
@@ -102,10 +103,12 @@ class MemoryAttention(nn.Module):
         ----------
         frame : (B or 1, N, C)
             Tokens of the frame, positions already added; one frame may be shared by all objects.
-        memory, memory_positions : (B, M, memory_width)
-            Whole memories first, each of N tokens, then `pointers` tokens of object pointers.
-        grid : (int, int)
-            Rows and columns of the frame, N in all.
+        table : (N, C / 2) or (B or 1, N, C / 2)
+            Rotary positions of these tokens.
+        memory, memory_positions : (B, T + pointers, memory_width)
+            Tokens of memories first, then `pointers` tokens of object pointers.
+        memory_table : (T / M, C / 2) or (B, T, C / 2)
+            Rotary positions of the T tokens; a short one holds for each of M memories in turn.
         pointers : int
             Trailing memory tokens that have no place in the picture.
 
@@ -113,13 +116,12 @@ class MemoryAttention(nn.Module):
         -------
         (B, N, C)
         """
-        table = rope_table(*grid, frame.shape[-1], frame.device)
         keys = memory + memory_positions
         x = frame
         for layer in cast(Iterable[_MemoryLayer], self.layers):
             # As long as the frame is shared, its self-attention is computed once for all objects.
             x = x + layer.look_around(x, table)
-            x = x + layer.look_back(x, keys, memory, table, pointers)
+            x = x + layer.look_back(x, keys, memory, table, memory_table, pointers)
             x = x + layer.feed_forward(x)
         out: Tensor = self.norm(x)
         return out
@@ -144,17 +146,25 @@ class _MemoryLayer(nn.Module):
         out: Tensor = attention.out_proj(attend(q, k, attention.v_proj(y)))
         return out
 
-    def look_back(self, x: Tensor, keys: Tensor, values: Tensor, table: Tensor, pointers: int) -> Tensor:
+    def look_back(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        table: Tensor,
+        memory_table: Tensor,
+        pointers: int,
+    ) -> Tensor:
         """Cross-attention to memories; object pointers at the end have no position to rotate by."""
         attention = self.cross_attn_image
         q = rotate(attention.q_proj(self.norm2(x)), table).expand(len(keys), -1, -1)
         k = attention.k_proj(keys)
         placed = k.shape[1] - pointers
-        k = torch.cat((rotate(k[:, :placed], table), k[:, placed:]), dim=1)
+        k = torch.cat((rotate(k[:, :placed], memory_table), k[:, placed:]), dim=1)
         # The weights of a query sum to one, so what was attended may be projected after, from fewer channels.
         out: Tensor = attention.out_proj(attention.v_proj(attend(q, k, values)))
         return out
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear2(F.relu(self.linear1(self.norm3(x))))
+        out: Tensor = self.linear2(self.linear1(self.norm3(x)).relu_())
         return out

@@ -35,6 +35,7 @@ class PromptEncoder(nn.Module):
             nn.GELU(),
             nn.Conv2d(16, width, kernel_size=1),
         )
+        self._positions: tuple[tuple[object, ...], Tensor] | None = None
 
     def sparse(self, points: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
         """Embed points.
@@ -72,12 +73,17 @@ class PromptEncoder(nn.Module):
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions (1, width, rows, columns) of the tokens themselves."""
+        matrix = self.pe_layer.get_buffer("positional_encoding_gaussian_matrix")
+        key = (*grid, matrix.device, matrix.dtype, matrix._version)
+        if self._positions is not None and self._positions[0] == key and not torch.is_grad_enabled():
+            return self._positions[1]
         rows, columns = grid
-        device = self.no_mask_embed.weight.device
-        y = (torch.arange(rows, device=device) + 0.5) / rows
-        x = (torch.arange(columns, device=device) + 0.5) / columns
+        y = (torch.arange(rows, device=matrix.device) + 0.5) / rows
+        x = (torch.arange(columns, device=matrix.device) + 0.5) / columns
         xy = torch.stack((x[None].expand(grid), y[:, None].expand(grid)), dim=-1)
         out: Tensor = self.pe_layer(xy).permute(2, 0, 1)[None]
+        if not torch.is_grad_enabled():
+            self._positions = (key, out)
         return out
 
 

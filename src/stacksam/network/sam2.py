@@ -2,10 +2,14 @@
 
 Every method is a pure function of its tensors. What is remembered, and for how long, is the business of
 :mod:`stacksam.session`. Points are official ``(x, y)`` pixels of the square input here.
+
+Where a method takes `windows`, each object sees that part of the canvas only: a square of tokens, all of one
+side, at their true places. None is the whole canvas, and a window that spans it is the same to the last bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stacksam.network.config import ConvTrunkConfig, HieraConfig, NetworkConfig
-from stacksam.network.layers import MLP, sine_positions_1d, sine_positions_2d
+from stacksam.network.layers import MLP, rope_table, sine_positions_1d, sine_positions_2d
 from stacksam.network.mask_decoder import MaskDecoder, stability
 from stacksam.network.memory import MemoryAttention, MemoryEncoder
 from stacksam.network.neck import ImageEncoder
 from stacksam.network.prompt_encoder import PromptEncoder, prompt_maps
 from stacksam.network.trunk_conv import ConvTrunk
 from stacksam.network.trunk_hiera import Hiera
+from stacksam.network.windows import Window, cut, places
 
 __all__ = ["ABSENT_LOGIT", "Features", "Masks", "Memories", "Sam2"]
 
@@ -34,6 +39,10 @@ class Features(NamedTuple):
     fine: Tensor  # (B, C/8, S/4, S/4)
     middle: Tensor  # (B, C/4, S/8, S/8)
     top: Tensor  # (B, C, S/16, S/16)
+
+    def cut(self, windows: Sequence[Window] | None) -> Features:
+        """What windows show of one picture; see :func:`stacksam.network.windows.cut`."""
+        return Features(cut(self.fine, windows, 4), cut(self.middle, windows, 2), cut(self.top, windows))
 
 
 class Masks(NamedTuple):
@@ -70,13 +79,18 @@ class Masks(NamedTuple):
 
 
 class Memories(NamedTuple):
-    """What B objects remember; each object has as many memories and pointers as the others."""
+    """What B objects remember; each object has as many tokens and pointers as the others.
 
-    spatial: Tensor  # (B, M, memory_width, H, W)
-    ages: Tensor  # (B, M) int: 0 for a conditioning frame, else how many frames ago
+    Memories of whole canvases are stacked. Memories of windows, which may be of different sides, lie one
+    after the other as tokens, and `windows` tells where they were.
+    """
+
+    spatial: Tensor  # (B, M, memory_width, H, W), or with `windows` (B, T, memory_width)
+    ages: Tensor  # (B, M), or with `windows` (B, T): 0 for a conditioning frame, else how many frames ago
     pointers: Tensor  # (B, P, C)
     distances: Tensor  # (B, P) signed distances in frames, along the direction of propagation
     horizon: int  # the longest distance a pointer can have
+    windows: tuple[tuple[Window, ...], ...] | None = None  # of each object, of each of its memories
 
 
 class Sam2(nn.Module):
@@ -125,38 +139,62 @@ class Sam2(nn.Module):
         """Top features (B, C, H, W) of a frame that has nothing to remember."""
         return features.top + self.no_mem_embed.view(1, -1, 1, 1).to(features.top.dtype)
 
-    def condition(self, features: Features, memories: Memories) -> Tensor:
+    def condition(
+        self, features: Features, memories: Memories, windows: Sequence[Window] | None = None
+    ) -> Tensor:
         """Top features (B, C, H, W), conditioned on what each object remembers.
 
-        `features` may hold one picture for all objects, or one for each.
+        `features` may hold one picture for all objects, or one for each; with `windows` one for all.
         """
         top = features.top
         rows, columns = top.shape[-2:]
         positions = sine_positions_2d(rows, columns, top.shape[1], top.device)
-        frame = (top + 0.1 * positions.to(top.dtype)).flatten(2).transpose(1, 2)
-        memory, memory_positions, pointers = self._memory_tokens(memories, frame.dtype)
-        out = self.memory_attention(frame, memory, memory_positions, (rows, columns), pointers)
-        conditioned: Tensor = out.transpose(1, 2).unflatten(2, (rows, columns))
+        frame = cut(top + 0.1 * positions.to(top.dtype), windows)
+        grid = (frame.shape[2], frame.shape[3])
+        frame = frame.flatten(2).transpose(1, 2)
+        table = rope_table(rows, columns, frame.shape[-1], frame.device)
+        if windows is not None:
+            own = places(windows[: len(frame)], columns, frame.device)
+            table = table[own].unflatten(0, (len(frame), -1))
+        out = self.memory_attention(
+            frame, table, *self._memory_tokens(memories, (rows, columns), frame.dtype)
+        )
+        conditioned: Tensor = out.transpose(1, 2).unflatten(2, grid)
         return conditioned
 
-    def _memory_tokens(self, memories: Memories, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
-        """Tokens (B, M * H * W + 4 P ..., memory_width), their positions, and how many are pointers."""
+    def _memory_tokens(
+        self, memories: Memories, grid: tuple[int, int], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Tokens (B, T + 4 P ..., memory_width), their positions, rotations of the T, and how many are 4 P.
+
+        `grid` is that of the canvas.
+        """
         spatial = memories.spatial
-        batch, _, channels, rows, columns = spatial.shape
-        tokens = spatial.flatten(3).transpose(2, 3).flatten(1, 2).to(dtype)
-        grid = sine_positions_2d(rows, columns, channels, spatial.device).flatten(2).transpose(1, 2)
+        batch, device = len(spatial), spatial.device
+        channels = spatial.shape[2]
+        table = rope_table(*grid, self.config.width, device)
+        positions = sine_positions_2d(*grid, channels, device)[0].flatten(1).T
         # Age 1 is stored first; conditioning frames have the last place.
-        slot = (memories.ages - 1) % len(self.maskmem_tpos_enc)
-        place = (grid[None] + self.maskmem_tpos_enc[slot][:, :, 0]).flatten(1, 2).to(dtype)
+        time = self.maskmem_tpos_enc[(memories.ages - 1) % len(self.maskmem_tpos_enc)][:, :, 0, 0]
+        if memories.windows is None:
+            tokens = spatial.flatten(3).transpose(2, 3).flatten(1, 2).to(dtype)
+            place = (positions + time[:, :, None]).flatten(1, 2).to(dtype)
+        else:
+            own = places([window for each in memories.windows for window in each], grid[1], device)
+            own = own.unflatten(0, (batch, -1))
+            tokens, table = spatial.to(dtype), table[own]
+            place = (positions[own] + time).to(dtype)
+        pointers, when = self._pointer_tokens(memories, channels, dtype)
+        return torch.cat((tokens, pointers), dim=1), torch.cat((place, when), dim=1), table, pointers.shape[1]
+
+    def _pointer_tokens(self, memories: Memories, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Object pointers as tokens of a memory's channels, and their places in time."""
         split = self.config.width // channels
         pointers = memories.pointers.unflatten(2, (split, channels)).flatten(1, 2).to(dtype)
-        if self.config.pointer_time:
-            time = sine_positions_1d(memories.distances.float() / memories.horizon, self.config.width)
-            time = self.obj_ptr_tpos_proj(time).to(dtype).repeat_interleave(split, dim=1)
-        else:
-            time = pointers.new_zeros(batch, pointers.shape[1], channels)
-        count = pointers.shape[1]
-        return torch.cat((tokens, pointers), dim=1), torch.cat((place, time), dim=1), count
+        if not self.config.pointer_time:
+            return pointers, torch.zeros_like(pointers)
+        time = sine_positions_1d(memories.distances.float() / memories.horizon, self.config.width)
+        return pointers, self.obj_ptr_tpos_proj(time).to(dtype).repeat_interleave(split, dim=1)
 
     def decode_masks(
         self,
@@ -168,6 +206,7 @@ class Sam2(nn.Module):
         *,
         candidates: bool,
         hide_absent: bool = True,
+        windows: Sequence[Window] | None = None,
     ) -> Masks:
         """Masks of B objects.
 
@@ -179,14 +218,17 @@ class Sam2(nn.Module):
             From :meth:`condition` or :meth:`unconditioned`.
         points, labels : (B, N, 2) and (B, N), optional
             Points ``(x, y)`` in pixels of the input, and their labels (see ``prompt_encoder``).
-        logits : (B, 1, S/4, S/4), optional
+        logits : (B, 1, 4 H, 4 W), optional
             Mask logits to start from.
         candidates : bool
             Three candidates instead of one mask.
         hide_absent : bool
             Give ABSENT_LOGIT where the object score is negative, as the video predictor does.
+        windows : sequence of Window, optional
+            What `top` and `logits` are of; `features` is of the whole canvas, one for all. Networks that take
+            prompts as maps have none.
         """
-        decoded = self._decode(features, top, points, labels, logits)
+        decoded = self._decode(features, top, points, labels, logits, windows)
         masks, iou, tokens, score = decoded
         masks, iou, score = masks.float(), iou.float(), score.float()
         if candidates:
@@ -206,9 +248,10 @@ class Sam2(nn.Module):
         points: Tensor | None,
         labels: Tensor | None,
         logits: Tensor | None,
+        windows: Sequence[Window] | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         batch = max(len(top), 0 if points is None else len(points), 0 if logits is None else len(logits))
-        grid = (top.shape[2], top.shape[3])
+        grid = (features.top.shape[2], features.top.shape[3])
         size = grid[0] * self.config.stride
         encoder = self.sam_prompt_encoder
         if points is None or labels is None:
@@ -218,10 +261,12 @@ class Sam2(nn.Module):
         if self.config.dense_prompts and (logits is not None or bool((labels >= 0).any())):
             maps = prompt_maps(points, labels, logits, size)
         sparse = encoder.sparse(points, labels, (size, size)).to(top.dtype)
-        dense = encoder.dense(None if maps is None else maps.to(top.dtype), batch, grid)
-        positions = encoder.positions(grid)
+        seen = (top.shape[2], top.shape[3])
+        dense = encoder.dense(None if maps is None else maps.to(top.dtype), batch, seen)
+        positions = cut(encoder.positions(grid), windows)
+        fine = cut(features.fine, windows, 4), cut(features.middle, windows, 2)
         decoded: tuple[Tensor, Tensor, Tensor, Tensor] = self.sam_mask_decoder(
-            top.expand(batch, -1, -1, -1), positions, sparse, dense, (features.fine, features.middle)
+            top.expand(batch, -1, -1, -1), positions, sparse, dense, fine
         )
         return decoded
 
@@ -243,18 +288,26 @@ class Sam2(nn.Module):
         return Masks(low, torch.ones_like(score), pointer, score)
 
     def encode_memory(
-        self, features: Features, logits: Tensor, object_score: Tensor, *, binarise: bool
+        self,
+        features: Features,
+        logits: Tensor,
+        object_score: Tensor,
+        *,
+        binarise: bool,
+        windows: Sequence[Window] | None = None,
     ) -> Tensor:
         """Memory (B, memory_width, H, W) of a frame and its masks.
 
         Parameters
         ----------
-        logits : (B, 1, S/4, S/4)
+        logits : (B, 1, 4 H, 4 W)
         object_score : (B, 1)
         binarise : bool
             Remember the mask rather than its probability, as is done on prompted frames.
+        windows : sequence of Window, optional
+            What `logits` are of; `features` is of the whole canvas, one for all.
         """
-        top = features.top
+        top = cut(features.top, windows)
         size = (top.shape[2] * self.config.stride, top.shape[3] * self.config.stride)
         full = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
         mask = (full > 0).float() if binarise else full.sigmoid()

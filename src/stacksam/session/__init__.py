@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stacksam.session.predictor import Settings
     from stacksam.session.prompts import Box, Mask, Point, Prompt
     from stacksam.session.resume import open_session
     from stacksam.session.scores import FrameScores
     from stacksam.session.session import Session
+    from stacksam.session.settings import Settings
     from stacksam.session.update import Update
 
 __all__ = [
@@ -36,7 +36,7 @@ _HOMES = {
     "Point": "prompts",
     "Prompt": "prompts",
     "Session": "session",
-    "Settings": "predictor",
+    "Settings": "settings",
     "Update": "update",
     "open_session": "resume",
 }

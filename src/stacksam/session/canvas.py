@@ -1,14 +1,14 @@
 """Views: which part of a frame the network looks at, and how its pixels and the network's relate.
 
 Two kinds. The *whole* view is the frame squeezed to the model's square input, as the official predictor
-does. A *window* is a square around one object, magnified or shrunk to that input. Both are one class, so
-that nothing else needs to know which it is.
+does; of its canvas an object may see a window of tokens only. A *window view* is a square around one object,
+magnified or shrunk to that input. All are one class, so that nothing else needs to know which it is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,11 +17,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stacksam.network.windows import Window
+
 __all__ = ["BBox", "View", "bbox_of", "object_size", "whole_view", "window_view"]
 
 BBox: TypeAlias = tuple[int, int, int, int]  # y0, x0, y1, x1, half open
 
 WINDOW_SIDE = 4.5  # side of a window in object sizes
+_STRIDE = 16  # input pixels along a token
 SMALLEST_SIDE = 32  # pixels; a smaller object has nothing more to show by being magnified further
 
 
@@ -39,6 +42,8 @@ class View:
         Side of the network's input.
     official : bool
         Place points as the official predictor does, half a pixel off where it resizes.
+    window : Window, optional
+        The part of the canvas that the object sees, and that its mask logits are of; all by default.
     """
 
     y: int
@@ -47,6 +52,27 @@ class View:
     width: int
     size: int
     official: bool = False
+    window: Window | None = None
+
+    @property
+    def canvas(self) -> View:
+        """The view without its window: what is encoded."""
+        return self if self.window is None else replace(self, window=None)
+
+    @property
+    def span(self) -> tuple[float, float, float, float]:
+        """First row, first column, height and width, in frame pixels, of what the object sees."""
+        if self.window is None:
+            return self.y, self.x, self.height, self.width
+        row, column, side = self.window
+        tokens = self.size // _STRIDE
+        height, width = self.height / tokens, self.width / tokens
+        return self.y + row * height, self.x + column * width, side * height, side * width
+
+    @property
+    def tokens(self) -> int:
+        """Tokens along a side of what the object sees."""
+        return self.size // _STRIDE if self.window is None else self.window.side
 
     def points(self, yx: NDArray[np.float64]) -> NDArray[np.float64]:
         """Official ``(x, y)`` input pixels (N, 2) of frame pixels ``(y, x)`` (N, 2)."""
@@ -57,9 +83,10 @@ class View:
 
     def contains(self, yx: tuple[float, float], margin: float = 0.0) -> bool:
         """Whether a frame pixel lies inside, `margin` (a share of the extent) from the border."""
-        dy, dx = margin * self.height, margin * self.width
-        y, x = yx[0] - self.y, yx[1] - self.x
-        return dy <= y <= self.height - 1 - dy and dx <= x <= self.width - 1 - dx
+        top, left, height, width = self.span
+        dy, dx = margin * height, margin * width
+        y, x = yx[0] - top, yx[1] - left
+        return dy <= y <= height - 1 - dy and dx <= x <= width - 1 - dx
 
     def cut(self, frame: NDArray[np.float32]) -> Tensor:
         """The network's input (3, size, size) from a frame (H, W, 3); black outside the frame."""
@@ -98,24 +125,32 @@ class View:
     def upsample(self, logits: NDArray[np.float32], bbox: BBox) -> NDArray[np.float32]:
         """Logits at frame pixels of `bbox` from the network's small ones (h, w), bilinearly."""
         y0, x0, y1, x1 = bbox
-        rows = _bilinear(y0, y1, self.y, self.height, logits.shape[0])
-        columns = _bilinear(x0, x1, self.x, self.width, logits.shape[1])
+        y, x, height, width = self.span
+        rows = _bilinear(y0, y1, y, height, logits.shape[0])
+        columns = _bilinear(x0, x1, x, width, logits.shape[1])
         return np.asarray(rows @ logits @ columns.T, np.float32)
 
     def mask(
         self, logits: NDArray[np.float32], frame_shape: tuple[int, int]
     ) -> tuple[BBox, NDArray[np.bool_]]:
         """Where the logits are positive at frame resolution: tight bounding box, and the mask inside it."""
-        seen = self.inside(frame_shape)
+        top, left, height, width = self.span
+        y0, x0, y1, x1 = self.inside(frame_shape)
+        seen = (
+            max(y0, math.floor(top)),
+            max(x0, math.floor(left)),
+            min(y1, math.ceil(top + height)),
+            min(x1, math.ceil(left + width)),
+        )
         rows, columns = np.nonzero(logits.max(axis=1) > 0)[0], np.nonzero(logits.max(axis=0) > 0)[0]
-        if len(rows) == 0 or seen[0] == seen[2] or seen[1] == seen[3]:
+        if len(rows) == 0 or seen[0] >= seen[2] or seen[1] >= seen[3]:
             return (0, 0, 0, 0), np.zeros((0, 0), bool)
-        cell_y, cell_x = self.height / logits.shape[0], self.width / logits.shape[1]
+        cell_y, cell_x = height / logits.shape[0], width / logits.shape[1]
         box = (
-            max(seen[0], math.floor(self.y + (rows[0] - 1) * cell_y)),
-            max(seen[1], math.floor(self.x + (columns[0] - 1) * cell_x)),
-            min(seen[2], math.ceil(self.y + (rows[-1] + 2) * cell_y)),
-            min(seen[3], math.ceil(self.x + (columns[-1] + 2) * cell_x)),
+            max(seen[0], math.floor(top + (rows[0] - 1) * cell_y)),
+            max(seen[1], math.floor(left + (columns[0] - 1) * cell_x)),
+            min(seen[2], math.ceil(top + (rows[-1] + 2) * cell_y)),
+            min(seen[3], math.ceil(left + (columns[-1] + 2) * cell_x)),
         )
         mask = self.upsample(logits, box) > 0
         tight = bbox_of(mask)
@@ -129,35 +164,39 @@ class View:
         if self == other:
             return logits
         cells = logits.shape[0]
+        # All logits are on one grid, but windows on one canvas show as much of it as they cover.
+        wanted = cells * other.tokens // self.tokens if self.canvas == other.canvas else cells
 
-        def weights(start: int, extent: int, own: int, own_extent: int) -> NDArray[np.float32]:
-            place = start + (np.arange(cells) + 0.5) * extent / cells - 0.5
+        def weights(start: float, extent: float, own: float, own_extent: float) -> NDArray[np.float32]:
+            place = start + (np.arange(wanted) + 0.5) * extent / wanted - 0.5
             return _weights(place, own, own_extent, cells)
 
-        rows = weights(other.y, other.height, self.y, self.height)
-        columns = weights(other.x, other.width, self.x, self.width)
+        y, x, height, width = self.span
+        other_y, other_x, other_height, other_width = other.span
+        rows = weights(other_y, other_height, y, height)
+        columns = weights(other_x, other_width, x, width)
         out = rows @ (logits - outside) @ columns.T + outside
         return np.asarray(out, np.float32)
 
     def to_json(self) -> list[int]:
         """The view as a list."""
-        return [self.y, self.x, self.height, self.width, self.size, int(self.official)]
+        return [self.y, self.x, self.height, self.width, self.size, int(self.official), *(self.window or ())]
 
     @classmethod
     def from_json(cls, data: Any) -> View:
         """Undo :meth:`to_json`."""
-        y, x, height, width, size, official = (int(v) for v in data)
-        return cls(y, x, height, width, size, bool(official))
+        y, x, height, width, size, official, *window = (int(v) for v in data)
+        return cls(y, x, height, width, size, bool(official), Window(*window) if window else None)
 
 
-def _bilinear(start: int, stop: int, origin: int, extent: int, cells: int) -> NDArray[np.float32]:
+def _bilinear(start: int, stop: int, origin: float, extent: float, cells: int) -> NDArray[np.float32]:
     """Weights (stop - start, cells) of bilinear interpolation at pixels; clamped at the border."""
     place = np.arange(start, stop, dtype=np.float64)
     low = np.clip((place + 0.5 - origin) * cells / extent - 0.5, 0, cells - 1)
     return _spread(low, cells)
 
 
-def _weights(place: NDArray[np.float64], origin: int, extent: int, cells: int) -> NDArray[np.float32]:
+def _weights(place: NDArray[np.float64], origin: float, extent: float, cells: int) -> NDArray[np.float32]:
     """As :func:`_bilinear` at any places; no weight outside the view."""
     low = (place + 0.5 - origin) * cells / extent - 0.5
     inside = (low >= -0.5) & (low <= cells - 0.5)

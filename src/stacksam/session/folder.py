@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from stacksam.errors import SessionFileError, StorageError
+from stacksam.errors import InputError, SessionFileError, StorageError
 from stacksam.io.labels import create_label_store, open_label_store
 from stacksam.session.models import Model
-from stacksam.session.predictor import Settings
 from stacksam.session.results import ResultStore
+from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
 
 __all__ = ["claim", "open_labels", "write_json"]
@@ -41,10 +41,14 @@ def claim(store: ResultStore, stack: Stack, model: Model, settings: Settings | N
         store.set_meta("session", _description(stack, model, settings))
         return settings
     try:
+        kept = Settings.from_json(then["settings"])
         if settings is None:
-            settings = replace(Settings(), **then["settings"])
+            settings = kept
+        elif "scope" not in then["settings"] and settings.scope == "auto":
+            settings = replace(settings, scope=kept.scope)  # an older session goes on as it began
+        then = {**then, "settings": kept.to_json(windowed=then["model"]["windowed"])}
         _check_same(then, _description(stack, model, settings), store.folder)
-    except (KeyError, TypeError) as error:
+    except (InputError, KeyError, TypeError) as error:
         raise SessionFileError(f"{store.path} is damaged: {error!r}") from error
     return settings
 
@@ -60,7 +64,7 @@ def _description(stack: Stack, model: Model, settings: Settings) -> dict[str, An
             "image_size": model.config.image_size,
         },
         # Those that change results; the others are how they are come by.
-        "settings": {"max_conditioning": settings.max_conditioning, "fill_holes": settings.fill_holes},
+        "settings": settings.to_json(windowed=model.windowed),
     }
 
 

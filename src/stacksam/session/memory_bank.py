@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from stacksam.network.windows import Window
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryChoice:
@@ -109,10 +111,18 @@ class Memory:
     spatial : (memory_width, H, W) bfloat16 tensor
         None where only the pointer is needed still.
     pointer : (C,) float32 tensor
+    window : Window, optional
+        The part of the canvas that `spatial` is of; all by default.
     """
 
     spatial: Tensor | None
     pointer: Tensor
+    window: Window | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of `spatial`."""
+        return 0 if self.spatial is None else self.spatial[0].numel()
 
 
 class MemoryBank:
@@ -141,6 +151,10 @@ class MemoryBank:
             self._memories.pop(object_id, None)
         for frame in frames or ():
             self._memories.get(object_id, {}).pop(frame, None)
+
+    def clear(self) -> None:
+        """Drop all memories."""
+        self._memories.clear()
 
     def prune(self, object_id: int, frame: int, keep: Collection[int]) -> None:
         """Drop what a pass that stands at `frame` no longer needs, except frames to `keep`."""

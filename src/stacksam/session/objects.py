@@ -12,7 +12,7 @@ from dataclasses import replace
 from stacksam.errors import InputError
 from stacksam.session.actions import Group, Said, Told, grouped
 from stacksam.session.draft import Draft
-from stacksam.session.memory_bank import MemoryBank, MemoryChoice, choose_memories
+from stacksam.session.memory_bank import MemoryChoice, choose_memories
 from stacksam.session.plan import Direction, Scope, behind, depending, reaches
 from stacksam.session.predictor import Predictor, Request
 from stacksam.session.prompts import Prompt, check_frame, check_object_id, check_several
@@ -48,11 +48,7 @@ class Objects:
     def load(self) -> None:
         """Take everything from disk, where something else may have happened, and forget all memories."""
         self.told = Told.from_state(self._store.state())
-        self._forget()
-
-    def _forget(self) -> None:
-        bank = self._predictor.bank
-        self._predictor.bank = MemoryBank(bank.max_recent, bank.max_pointers)
+        self._predictor.bank.clear()
 
     @contextmanager
     def drafting(self) -> Iterator[Draft]:
@@ -61,7 +57,7 @@ class Objects:
         try:
             yield draft
         except BaseException:
-            self._forget()  # memories of answers that were never written
+            self._predictor.bank.clear()  # memories of answers that were never written
             raise
         finally:
             self._draft = None

@@ -6,79 +6,57 @@ record is a pure function of the frame, the prompts and the records it came from
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stacksam.network.sam2 import Features, Masks, Memories
+from stacksam.network.sam2 import Masks
+from stacksam.network.windows import Window
 from stacksam.session.canvas import View, bbox_of, whole_view
 from stacksam.session.compose import fill_small_holes
-from stacksam.session.feature_cache import FeatureCache
+from stacksam.session.encoder import Encoder, quiet, windows_of
 from stacksam.session.judge import LOGIT_LIMIT, gone, likeness, obedience, overlap, trust
-from stacksam.session.memory_bank import Memory, MemoryBank, MemoryChoice
+from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.prompts import Box, Mask, Point, Prompt
-from stacksam.session.results import Record
+from stacksam.session.recollection import Recollection, Request
+from stacksam.session.records import Record
+from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
+from stacksam.session.token_windows import TokenWindows, searched, seen
 from stacksam.session.windows import Windows, as_points, corners, displacement
 
 __all__ = ["Predictor", "Request", "Settings"]
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_F = TypeVar("_F", np.float16, np.float32)
+
+_PROMPT_MARGIN = 0.125  # share of a window; a prompt nearer to its border is read on the whole canvas
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Choices that change results or resources of a session.
+class _Look:
+    """Where one object is looked for on a frame.
 
     Attributes
     ----------
-    max_conditioning : int, optional
-        How many of the nearest conditioning frames a frame attends to; all, as the official predictor, by
-        default.
-    fill_holes : int
-        Enclosed holes of up to this many of the network's mask pixels are filled in what is shown and saved;
-        the official predictor's 8 by default, 0 for none.
-    cache_bytes : int
-        Bound of the cache of encoded frames.
-    batch : int
-        Objects that are computed at once.
+    request : Request
+    view : View
+    home : Window, optional
+        Where an object that is searched for on the whole canvas is taken to be if it is not found.
+    move : (int, int)
+        How far (y, x) it seems to have moved, in frame pixels; told of windows of their own kind only.
     """
 
-    max_conditioning: int | None = None
-    fill_holes: int = 8
-    cache_bytes: int = 64 * 2**20
-    batch: int = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One object to be followed to a frame: which memories it uses, and the record it comes from."""
-
-    object_id: int
-    choice: MemoryChoice
-    previous: Record
-
-
-def _quiet(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run without gradients."""
-
-    @wraps(method)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with torch.no_grad():
-            return method(*args, **kwargs)
-
-    return run
+    request: Request
+    view: View
+    home: Window | None = None
+    move: tuple[int, int] = (0, 0)
 
 
 class Predictor:
@@ -100,165 +78,109 @@ class Predictor:
         config = model.config
         self.max_pointers = min(stack.n_frames, config.max_pointers)
         self.bank = MemoryBank(config.recent_memories, self.max_pointers)
-        self.features_encoded = 0
         self._windows = Windows(stack.frame_shape, config.image_size)
         self._whole = whole_view(stack.frame_shape, config.image_size)
-        self._features = FeatureCache(settings.cache_bytes)
-        self._frames: dict[int, NDArray[np.float32]] = {}
-        self._lock = threading.RLock()
+        # Prompts as maps are maps of the whole input.
+        scope = "full" if model.windowed or config.dense_prompts else settings.scope
+        self._tokens = TokenWindows.of(scope, config.image_size // config.stride)
+        self._encoder = Encoder(model, stack, settings)
+        self._memories = Recollection(model, self._encoder, self.bank, recall)
 
     def absent(self, record: Record) -> Record:
         """The record as it is where the user says that the object is not there."""
         none = self.model.network.no_obj_ptr[0].detach().float().cpu().numpy()
         return replace(gone(record), pointer=none)
 
-    # Pictures
+    @property
+    def features_encoded(self) -> int:
+        """How often a frame, or a window of its own kind, was encoded until now."""
+        return self._encoder.count
 
-    @_quiet
-    def features(self, frame: int, views: Sequence[View]) -> Features:
-        """Features of views of one frame, one row a view; equal views are encoded once."""
-        found = {view: self._features.get((frame, view)) for view in views}
-        missing = [view for view, features in found.items() if features is None]
-        for start in range(0, len(missing), self.settings.batch):
-            chunk = missing[start : start + self.settings.batch]
-            pictures = torch.stack([view.cut(self._read(frame)) for view in chunk]).to(self.model.device)
-            with self._computing():
-                encoded = self.model.network.encode_image(
-                    pictures.contiguous(memory_format=torch.channels_last)
-                    if self.model.windowed
-                    else pictures
-                )
-            self.features_encoded += len(chunk)
-            for i, view in enumerate(chunk):
-                # A copy, or each view would keep the whole batch alive.
-                own = Features(*(level[i : i + 1].clone() if len(chunk) > 1 else level for level in encoded))
-                self._features.put((frame, view), own)
-                found[view] = own
-        rows = [f for f in (found[view] for view in views) if f is not None]
-        if len(rows) == 1:
-            return rows[0]
-        return Features(*(torch.cat(level) for level in zip(*rows, strict=True)))
-
-    def _read(self, frame: int) -> NDArray[np.float32]:
-        if frame not in self._frames:
-            if len(self._frames) > 1:  # the one in progress and the one before
-                del self._frames[next(iter(self._frames))]
-            self._frames[frame] = self.stack.frame(frame)
-        return self._frames[frame]
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        dtype = self.model.dtype
-        with torch.autocast(self.model.device.type, dtype, enabled=dtype != torch.float32):
-            yield
-
-    # Memories
-
-    def memories(self, requests: Sequence[Request]) -> Memories:
-        """Stack the memories of objects that use equally many."""
-        device = self.model.device
-        spatial, ages, pointers, distances = [], [], [], []
-        for request in requests:
-            choice = request.choice
-            placed = [(f, 0) for f in choice.conditioning] + list(choice.recent)
-            own = [self._memory(request.object_id, f).spatial for f, _ in placed]
-            spatial.append(torch.stack([m for m in own if m is not None]))
-            ages.append([age for _, age in placed])
-            pointed = [self._memory(request.object_id, f, spatial=False).pointer for f, _ in choice.pointers]
-            pointers.append(
-                torch.stack(pointed) if pointed else torch.zeros(0, self.model.config.width, device=device)
-            )
-            distances.append([distance for _, distance in choice.pointers])
-        return Memories(
-            torch.stack(spatial),
-            torch.tensor(ages, device=device),
-            torch.stack(pointers),
-            torch.tensor(distances, dtype=torch.float32, device=device).view(len(requests), -1),
-            max(self.max_pointers - 1, 1),
-        )
-
-    def _memory(self, object_id: int, frame: int, *, spatial: bool = True) -> Memory:
-        memory = self.bank.get(object_id, frame)
-        if memory is None or (spatial and memory.spatial is None):
-            record = self.recall(object_id, frame)
-            if record is None:  # the caller chose from existing records
-                raise RuntimeError(f"object {object_id} has no record on frame {frame} to remember")
-            if spatial:
-                self.remember([record])
-            else:
-                self.bank.put(object_id, frame, Memory(None, self._pointer(record)))
-            memory = self._memory(object_id, frame, spatial=spatial)
-        return memory
-
-    def _pointer(self, record: Record) -> Tensor:
-        return torch.from_numpy(record.pointer.copy()).to(self.model.device)
-
-    @_quiet
     def remember(self, records: Sequence[Record]) -> None:
         """Make memories from records of one frame and keep them in the bank."""
-        network, device = self.model.network, self.model.device
-        for prompted in (False, True):
-            chosen = [r for r in records if r.prompted == prompted]
-            for start in range(0, len(chosen), self.settings.batch):
-                chunk = chosen[start : start + self.settings.batch]
-                features = self.features(chunk[0].frame, self._shared([r.view for r in chunk]))
-                logits = torch.from_numpy(np.stack([r.logits for r in chunk])[:, None].astype(np.float32))
-                score = torch.tensor([[r.object_score] for r in chunk], device=device)
-                with self._computing():
-                    memory = network.encode_memory(features, logits.to(device), score, binarise=prompted)
-                for i, record in enumerate(chunk):
-                    own = memory[i].clone() if len(chunk) > 1 else memory[i]
-                    self.bank.put(record.object_id, record.frame, Memory(own, self._pointer(record)))
-
-    @staticmethod
-    def _shared(views: list[View]) -> list[View]:
-        """One view for all where they are equal, so that one row of features serves every object."""
-        return views[:1] if len(set(views)) == 1 else views
+        self._memories.remember(records)
 
     # Following
 
-    @_quiet
+    @quiet
     def follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         """Propagate objects to a frame."""
-        groups: dict[tuple[int, int], list[Request]] = defaultdict(list)
-        for request in requests:
-            choice = request.choice
-            groups[len(choice.conditioning) + len(choice.recent), len(choice.pointers)].append(request)
-        records: list[Record] = []
-        for group in groups.values():
-            for start in range(0, len(group), self._chunk):
-                records += self._follow(frame, group[start : start + self._chunk], step)
-        return records
-
-    @property
-    def _chunk(self) -> int:
-        """Whole frames need far more memory an object than windows do."""
-        return self.settings.batch if self.model.windowed else max(1, self.settings.batch // 8)
-
-    def _follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
-        network = self.model.network
-        moves = [self._motion(frame, request.previous) for request in requests]
-        views = [
-            self._windows.after(r.previous, move) if self.model.windowed else r.previous.view
-            for r, move in zip(requests, moves, strict=True)
+        looks = [self._look(frame, request, step) for request in requests]
+        found = self._see(frame, looks, step)
+        # An object that has just been lost from its window is searched for at once.
+        lost = [
+            replace(look, view=self._whole, home=look.view.window)
+            for look in looks
+            if look.view.window is not None
+            and seen(look.request.previous)
+            and not seen(found[look.request.object_id])
         ]
-        features = self.features(frame, self._shared(views))
-        with self._computing():
-            top = network.condition(features, self.memories(requests))
-            masks = network.decode_masks(features, top, candidates=True)
+        for object_id, record in self._see(frame, lost, step).items():
+            if seen(record):
+                found[object_id] = record
+        return [found[request.object_id] for request in requests]
+
+    def _look(self, frame: int, request: Request, step: int) -> _Look:
+        """Where to look for an object."""
+        previous = request.previous
+        if self.model.windowed:
+            move = self._motion(frame, previous)
+            return _Look(request, self._windows.after(previous, move), move=move)
+        # Nothing may be known but by what the object's record will be said to come from.
+        known = {*request.choice.conditioning, *(f for f, _ in request.choice.recent)}
+        earlier = previous.frame - step
+        before = self.recall(request.object_id, earlier) if self._tokens.sides and earlier in known else None
+        window = self._tokens.after(previous, before)
+        if (
+            window is not None
+            and not seen(previous)
+            and searched(frame, request.object_id, self._unseen(request))
+        ):
+            return _Look(request, self._whole, home=window)
+        return _Look(request, replace(self._whole, window=window))
+
+    def _unseen(self, request: Request) -> int:
+        """On how many of the last frames, of those that are remembered, the object was not seen."""
+        count = 0
+        for frame, _ in reversed(request.choice.recent):
+            record = self.recall(request.object_id, frame)
+            if record is None or seen(record):
+                break
+            count += 1
+        return count
+
+    def _see(self, frame: int, looks: Sequence[_Look], step: int) -> dict[int, Record]:
+        """Look for objects; their records by id."""
+        groups: dict[tuple[int, ...], list[_Look]] = defaultdict(list)
+        for look in looks:
+            remembered = self._memories.tokens(look.request), len(look.request.choice.pointers)
+            groups[look.view.tokens, *remembered].append(look)
+        found: dict[int, Record] = {}
+        for group in groups.values():
+            for chunk in self._encoder.chunks(group, group[0].view):
+                found |= {record.object_id: record for record in self._follow(frame, chunk, step)}
+        return found
+
+    def _follow(self, frame: int, looks: Sequence[_Look], step: int) -> list[Record]:
+        network = self.model.network
+        requests, views = [look.request for look in looks], [look.view for look in looks]
+        features, windows = self._encoder.features(frame, views), windows_of(views)
+        with self._encoder.computing():
+            top = network.condition(features, self._memories.stacked(requests), windows)
+            masks = network.decode_masks(features, top, candidates=True, windows=windows)
             if self.model.config.carry_mask:
                 # A slow object is found by where it was, a fast one by what it looks like: ask for both.
-                before = self._carried(requests, views, moves)
+                before = self._carried(looks)
                 masks = masks.beside(network.decode_masks(features, top, logits=before, candidates=True))
         if not self.model.windowed:
             masks = masks.best()
         records = []
-        for i, request in enumerate(requests):
-            choice = request.choice
+        for i, look in enumerate(looks):
+            request, choice = look.request, look.request.choice
             sources = set(choice.conditioning)
             sources |= {f for f, _ in choice.recent} | {f for f, _ in choice.pointers}
             found = [
-                self._record(request.object_id, frame, views[i], masks, i, k)
+                self._record(request.object_id, frame, look.view, masks, i, k, home=look.home)
                 for k in range(masks.iou.shape[1])
             ]
             record = (
@@ -272,29 +194,29 @@ class Predictor:
 
     def _motion(self, frame: int, previous: Record) -> tuple[int, int]:
         """How far (y, x) the object seems to have moved since `previous`, in frame pixels."""
-        if not self.model.windowed or not previous.mask.any():
+        if not previous.mask.any():
             return 0, 0
         cells = previous.logits.shape[0]
         view = replace(previous.view, size=cells)
-        before, now = (view.cut(self._read(f)).mean(dim=0).numpy() for f in (previous.frame, frame))
+        before, now = (
+            view.cut(self._encoder.picture(f)).mean(dim=0).numpy() for f in (previous.frame, frame)
+        )
         dy, dx = displacement(np.asarray(previous.logits > 0), before, now)
         scale = view.height / cells
         return round(dy * scale), round(dx * scale)
 
-    def _carried(
-        self, requests: Sequence[Request], views: Sequence[View], moves: Sequence[tuple[int, int]]
-    ) -> Tensor:
+    def _carried(self, looks: Sequence[_Look]) -> Tensor:
         """Masks of the frame before (B, 1, h, w), moved with the objects, as the windows show them now."""
         moved = []
-        for request, view, (dy, dx) in zip(requests, views, moves, strict=True):
-            old = request.previous.view
-            old = replace(old, y=old.y + dy, x=old.x + dx)
-            moved.append(old.carry(request.previous.logits.astype(np.float32), view))
+        for look in looks:
+            previous = look.request.previous
+            old = replace(previous.view, y=previous.view.y + look.move[0], x=previous.view.x + look.move[1])
+            moved.append(old.carry(previous.logits.astype(np.float32), look.view))
         return torch.from_numpy(np.stack(moved)[:, None]).to(self.model.device)
 
     # Answering
 
-    @_quiet
+    @quiet
     def answer(
         self,
         object_id: int,
@@ -325,7 +247,7 @@ class Predictor:
         )
         return found[candidate or 0]
 
-    @_quiet
+    @quiet
     def candidates(
         self,
         object_id: int,
@@ -341,9 +263,9 @@ class Predictor:
         last = prompts[-1]
         if isinstance(last, Mask):
             view = self._windows.of_mask(last.mask) if self.model.windowed else self._whole
-            features = self.features(frame, [view])
+            features = self._encoder.features(frame, [view])
             mask = view.cut_mask(last.mask)[None].to(self.model.device)
-            with self._computing():
+            with self._encoder.computing():
                 masks = self.model.network.adopt_mask(features, mask)
             record = self._record(object_id, frame, view, masks, 0, 0, prompted=True)
             own = bbox_of(last.mask)
@@ -355,7 +277,7 @@ class Predictor:
         if self._is_searched(said, previous):
             view, guess, answers = self._search(object_id, frame, said, near)
         else:
-            view, guess, answers = self._prompt_view(said, previous), None, []
+            view, guess, answers = self._prompt_view(said, previous, followed=choice is not None), None, []
         if not answers:
             several = all_three or guess is not None
             masks = self._decode(frame, view, said, previous, choice, object_id, all_three=several)
@@ -382,7 +304,7 @@ class Predictor:
         all_three: bool,
     ) -> Masks:
         network, device = self.model.network, self.model.device
-        features = self.features(frame, [view])
+        features, windows = self._encoder.features(frame, [view]), windows_of([view])
         points, labels = as_points(view, prompts)
         logits = None
         if previous is not None:
@@ -393,13 +315,16 @@ class Predictor:
         points, labels, several = points.to(device), labels.to(device), ambiguous or all_three
 
         def decode(top: Tensor) -> Masks:
-            return network.decode_masks(features, top, points, labels, logits, candidates=several)
+            return network.decode_masks(
+                features, top, points, labels, logits, candidates=several, windows=windows
+            )
 
-        with self._computing():
+        with self._encoder.computing():
             if choice is None or previous is None:
                 masks = decode(network.unconditioned(features))
             else:
-                top = network.condition(features, self.memories([Request(object_id, choice, previous)]))
+                request = Request(object_id, choice, previous)
+                top = network.condition(features, self._memories.stacked([request]), windows)
                 masks = decode(top)
                 if self.model.windowed:
                     # Memories can outweigh what the user says now; ask without them, too.
@@ -410,10 +335,16 @@ class Predictor:
         """Whether clicks are all that tells where, and how large, the object is."""
         return self.model.windowed and previous is None and not any(isinstance(p, Box) for p in prompts)
 
-    def _prompt_view(self, prompts: Sequence[Point | Box], previous: Record | None) -> View:
+    def _prompt_view(
+        self, prompts: Sequence[Point | Box], previous: Record | None, *, followed: bool
+    ) -> View:
         """Where to look for the object that prompts describe."""
         if not self.model.windowed:
-            return self._whole
+            # With memories a look at the whole canvas takes long, and a correction is seldom far away.
+            if not followed or previous is None:
+                return self._whole
+            near = all(previous.view.contains(yx, _PROMPT_MARGIN) for p in prompts for yx in corners(p))
+            return previous.view if near else self._whole
         if previous is None:
             return self._windows.of_box([p for p in prompts if isinstance(p, Box)][-1])
         if all(previous.view.contains(yx) for p in prompts for yx in corners(p)):
@@ -450,11 +381,11 @@ class Predictor:
     ) -> list[Record]:
         """What the network answers in each view, three candidates each."""
         network = self.model.network
-        features = self.features(frame, views)
+        features = self._encoder.features(frame, views)
         pairs = [as_points(view, prompts) for view in views]
         points = torch.cat([p for p, _ in pairs]).to(self.model.device)
         labels = torch.cat([kinds for _, kinds in pairs]).to(self.model.device)
-        with self._computing():
+        with self._encoder.computing():
             masks = network.decode_masks(
                 features, network.unconditioned(features), points, labels, candidates=True
             )
@@ -474,14 +405,20 @@ class Predictor:
         k: int,
         *,
         prompted: bool = False,
+        home: Window | None = None,
     ) -> Record:
+        """The record of a mask; one found on the whole canvas is kept in a window around it, or in `home`."""
         logits = masks.logits[row, k].float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
         if not prompted:
             # Half the disk for the many; the few that users make are binarised, where a rounded logit of
             # nearly zero could flip a pixel of what is remembered.
             logits = logits.astype(np.float16)
+        if view == self._whole:
+            window = self._tokens.around(logits) if (logits > 0).any() else home
+            view, logits = replace(view, window=window), _part(logits, window)
         bbox, mask = view.mask(logits.astype(np.float32), self.stack.frame_shape)
-        cell = (view.height / logits.shape[0]) * (view.width / logits.shape[1])
+        _, _, height, width = view.span
+        cell = (height / logits.shape[0]) * (width / logits.shape[1])
         return Record(
             object_id=object_id,
             frame=frame,
@@ -494,3 +431,11 @@ class Predictor:
             bbox=bbox,
             mask=fill_small_holes(mask, self.settings.fill_holes * cell),
         )
+
+
+def _part(logits: NDArray[_F], window: Window | None) -> NDArray[_F]:
+    """Logits of the whole canvas, in a window."""
+    if window is None:
+        return logits
+    row, column, side = (4 * tokens for tokens in window)
+    return np.ascontiguousarray(logits[row : row + side, column : column + side])

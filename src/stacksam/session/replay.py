@@ -12,10 +12,10 @@ from typing import Any
 from stacksam.errors import InputError, SessionFileError
 from stacksam.session.actions import prompts_from_json
 from stacksam.session.models import Model, reload_model
-from stacksam.session.predictor import Settings
 from stacksam.session.prompts import prompt_from_json
 from stacksam.session.results import FORMAT_VERSION
 from stacksam.session.session import Session
+from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack, reopen_stack
 from stacksam.session.update import Update
 
@@ -61,7 +61,7 @@ def replay(
     """
     data = read_session(Path(path))
     try:
-        settings = Settings(**data["settings"])
+        settings = Settings.from_json(data["settings"])
         if stack is None:
             stack = reopen_stack(data["stack"])
         if model is None:

@@ -22,7 +22,7 @@ from stacksam.session.records import COLUMNS, SCORED, Record, from_row, to_row
 
 __all__ = ["FORMAT_VERSION", "Flags", "Record", "ResultStore", "Row"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: without windows on the canvas of a whole frame
 _COLUMNS = ", ".join(COLUMNS)
 _PLACES = ", ".join("?" * len(COLUMNS))
 # `bases` holds what was known before the first prompt on a frame; `history` keeps rows of either kind.

@@ -27,7 +27,7 @@ from stacksam.session.journal import Journal
 from stacksam.session.models import Model
 from stacksam.session.objects import Objects
 from stacksam.session.plan import Direction, Scope
-from stacksam.session.predictor import Predictor, Settings
+from stacksam.session.predictor import Predictor
 from stacksam.session.prompts import (
     Prompt,
     check_frame,
@@ -42,6 +42,7 @@ from stacksam.session.records import Record
 from stacksam.session.regroup import merge, split
 from stacksam.session.results import FORMAT_VERSION, ResultStore
 from stacksam.session.scores import FrameScores, frame_scores, scores_of
+from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
 

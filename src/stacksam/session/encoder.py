@@ -1,0 +1,121 @@
+"""Encoded frames: what the network sees of a stack, kept as long as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stacksam.network.sam2 import Features
+from stacksam.network.windows import Window
+from stacksam.session.canvas import View
+from stacksam.session.feature_cache import FeatureCache
+from stacksam.session.models import Model
+from stacksam.session.settings import Settings
+from stacksam.session.stack import Stack
+
+__all__ = ["Encoder", "quiet", "windows_of"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_T = TypeVar("_T")
+
+
+def quiet(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Run without gradients."""
+
+    @wraps(method)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with torch.no_grad():
+            return method(*args, **kwargs)
+
+    return run
+
+
+class Encoder:
+    """A model looking at a stack, frame by frame.
+
+    Parameters
+    ----------
+    model : Model
+    stack : Stack
+    settings : Settings
+
+    Attributes
+    ----------
+    cache : FeatureCache
+    count : int
+        Views that were encoded until now.
+    """
+
+    def __init__(self, model: Model, stack: Stack, settings: Settings) -> None:
+        self.cache = FeatureCache(settings.cache_bytes)
+        self.count = 0
+        self._model, self._stack, self._batch = model, stack, settings.batch
+        self._pictures: dict[int, NDArray[np.float32]] = {}
+
+    @quiet
+    def features(self, frame: int, views: Sequence[View]) -> Features:
+        """Features of what views show of one frame, one row a view.
+
+        Views are encoded without their windows, and equal ones once. Where all are equal, there is one row.
+        """
+        canvases = [view.canvas for view in views]
+        if len(set(canvases)) == 1:
+            canvases = canvases[:1]  # so that one row serves every object
+        found = {view: self.cache.get((frame, view)) for view in canvases}
+        missing = [view for view, features in found.items() if features is None]
+        for start in range(0, len(missing), self._batch):
+            chunk = missing[start : start + self._batch]
+            pictures = torch.stack([view.cut(self.picture(frame)) for view in chunk]).to(self._model.device)
+            with self.computing():
+                encoded = self._model.network.encode_image(
+                    pictures.contiguous(memory_format=torch.channels_last)
+                    if self._model.windowed
+                    else pictures
+                )
+            self.count += len(chunk)
+            for i, view in enumerate(chunk):
+                # A copy, or each view would keep the whole batch alive.
+                own = Features(*(level[i : i + 1].clone() if len(chunk) > 1 else level for level in encoded))
+                self.cache.put((frame, view), own)
+                found[view] = own
+        rows = [f for f in (found[view] for view in canvases) if f is not None]
+        if len(rows) == 1:
+            return rows[0]
+        return Features(*(torch.cat(level) for level in zip(*rows, strict=True)))
+
+    def picture(self, frame: int) -> NDArray[np.float32]:
+        """The pixels (H, W, 3) of a frame, 0 to 1."""
+        if frame not in self._pictures:
+            if len(self._pictures) > 1:  # the one in progress and the one before
+                del self._pictures[next(iter(self._pictures))]
+            self._pictures[frame] = self._stack.frame(frame)
+        return self._pictures[frame]
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute in the model's precision."""
+        dtype = self._model.dtype
+        with torch.autocast(self._model.device.type, dtype, enabled=dtype != torch.float32):
+            yield
+
+    def chunks(self, items: Sequence[_T], view: View) -> Iterator[Sequence[_T]]:
+        """As many objects at once as there is room for, each of which sees as much as `view` shows."""
+        size = self._batch
+        if not self._model.windowed:
+            # Half the batch for windows of 16 x 16: what is at work then fits the cache of a processor.
+            size = self._batch // 8 if view.window is None else self._batch * 128 // view.tokens**2
+        for start in range(0, len(items), max(size, 1)):
+            yield items[start : start + max(size, 1)]
+
+
+def windows_of(views: Sequence[View]) -> list[Window] | None:
+    """The windows of views, all of which have one, or none."""
+    windows = [view.window for view in views if view.window is not None]
+    return windows or None

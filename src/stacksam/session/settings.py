@@ -1,0 +1,61 @@
+"""Choices that a session is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+from stacksam.errors import InputError
+
+__all__ = ["Scope", "Settings"]
+
+Scope = Literal["auto", "full", "window"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Choices that change results or resources of a session.
+
+    Attributes
+    ----------
+    max_conditioning : int, optional
+        How many of the nearest conditioning frames a frame attends to; all, as the official predictor, by
+        default.
+    fill_holes : int
+        Enclosed holes of up to this many of the network's mask pixels are filled in what is shown and saved;
+        the official predictor's 8 by default, 0 for none.
+    cache_bytes : int
+        Bound of the cache of encoded frames.
+    batch : int
+        Objects that are computed at once; fewer where each sees much of a frame.
+    scope : {"auto", "full", "window"}
+        How much of a frame an object sees when it is followed by an official model: a window around it where
+        it is small against the frame, else everything; always everything, as the official predictor; or
+        always a window, if one holds it. No matter for ``nano``, which has windows of its own kind.
+
+    Raises
+    ------
+    InputError
+        If the scope is none of these.
+    """
+
+    max_conditioning: int | None = None
+    fill_holes: int = 8
+    cache_bytes: int = 64 * 2**20
+    batch: int = 16
+    scope: Scope = "auto"
+
+    def __post_init__(self) -> None:
+        if self.scope not in get_args(Scope):
+            raise InputError(f"scope is {self.scope!r}; use 'auto', 'full' or 'window'")
+
+    def to_json(self, *, windowed: bool) -> dict[str, Any]:
+        """Those that change the results of a model, `windowed` or not."""
+        chosen = {"max_conditioning": self.max_conditioning, "fill_holes": self.fill_holes}
+        return chosen if windowed else chosen | {"scope": self.scope}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Undo :meth:`to_json`; a session that tells no scope was made when all were full."""
+        return cls(**{"scope": "full", **data})
