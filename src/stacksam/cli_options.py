@@ -235,7 +235,7 @@ ScopeOption = Annotated[
     option(
         "--scope",
         about="What an object sees with an official model: window around it, full frame, or auto: a window "
-        "where it is small. Default: auto",
+        "where it is small. Default: full",
         panel=_M,
     ),
 ]

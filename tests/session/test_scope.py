@@ -101,6 +101,9 @@ def click(world, object_id, frame=0):
     return Point(frame, object_id, (y, x))
 
 
+AUTO = Settings(scope="auto")
+
+
 def windows(session, object_id):
     return [session._store.get(object_id, f).view.window for f in session.frames_of(object_id)]
 
@@ -116,7 +119,7 @@ def two(world):
 
 def test_small_objects_see_windows_and_large_ones_the_frame(stack, model, world):
     world.places = {1: still(60, 190), 2: still(120, 100, 40)}
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(click(world, 1), click(world, 2))
         run(session, last=2)
         assert {w.side for w in windows(session, 1)} == {16}
@@ -166,7 +169,7 @@ def test_a_click_is_read_on_the_whole_frame(stack, model, world):
 
 def test_a_window_follows_its_object(stack, model, world):
     two(world)
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(click(world, 2))
         run(session)
         for frame, window in enumerate(windows(session, 2)):
@@ -184,7 +187,7 @@ def test_objects_do_not_depend_on_what_they_are_computed_with(stack, model, worl
         prompts.append(click(world, i))
     found = []
     for batch, together in ((16, True), (4, True), (16, False)):
-        with Session(stack, model, settings=Settings(batch=batch)) as session:
+        with Session(stack, model, settings=Settings(batch=batch, scope="auto")) as session:
             session.add(*prompts)
             for ids in [session.object_ids] if together else [[i] for i in session.object_ids]:
                 run(session, objects=ids, last=5)
@@ -200,7 +203,7 @@ def test_objects_do_not_depend_on_what_they_are_computed_with(stack, model, worl
 def test_memories_made_anew_are_those_that_were_dropped(stack, model, world):
     found = []
     for dropped in (False, True):
-        with Session(stack, model) as session:
+        with Session(stack, model, settings=AUTO) as session:
             session.add(*two(world))
             for frame in range(1, 6):
                 if dropped:
@@ -212,7 +215,7 @@ def test_memories_made_anew_are_those_that_were_dropped(stack, model, world):
 
 def test_the_way_back_encodes_no_frame_again(stack, model, world):
     world.places = {1: still(60, 190), 2: still(150, 80)}
-    with Session(stack, model, settings=Settings(cache_bytes=2**28)) as session:
+    with Session(stack, model, settings=Settings(cache_bytes=2**28, scope="auto")) as session:
         session.add(click(world, 1, 0), click(world, 2, FRAMES - 1))
         run(session, "forward")
         assert session._predictor.features_encoded == FRAMES
@@ -229,7 +232,7 @@ def test_a_lost_object_is_searched_for_everywhere_and_found_again(stack, model, 
         return (60, 190, 8) if frame < 3 else None if frame < 5 else (200, 40, 8)
 
     world.places = {1: place}
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(click(world, 1))
         world.looks.clear()
         run(session)
@@ -249,7 +252,7 @@ def test_a_lost_object_is_searched_for_everywhere_and_found_again(stack, model, 
 def test_an_object_that_is_gone_costs_few_searches(model, world):
     stack = open_stack(np.zeros((40, SIDE, SIDE), np.float32), axes="tyx", intensity=(0, 1))
     world.places = {1: lambda frame: (60, 190, 8) if frame == 0 else None}
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(click(world, 1))
         world.looks.clear()
         run(session)
@@ -262,7 +265,7 @@ def test_an_object_that_is_gone_costs_few_searches(model, world):
 
 
 def test_a_correction_runs_its_object_again_from_there(stack, model, world):
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(*two(world))
         run(session)
         before, other = rows(session, 1), rows(session, 2)
@@ -276,7 +279,7 @@ def test_a_correction_runs_its_object_again_from_there(stack, model, world):
 
 
 def test_a_correction_near_by_is_read_in_the_window_and_one_far_away_everywhere(stack, model, world):
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(*two(world))
         run(session)
         here = windows(session, 1)[4]
@@ -297,7 +300,7 @@ def test_a_painted_mask_is_remembered_in_a_window(stack, model, world):
     world.places = {1: still(64, 64)}
     y, x = np.mgrid[:SIDE, :SIDE]
     mask = (y - 64) ** 2 + (x - 64) ** 2 < 64
-    with Session(stack, model) as session:
+    with Session(stack, model, settings=AUTO) as session:
         session.add(Mask(0, 1, mask))
         assert windows(session, 1)[0].side == 16
         assert np.array_equal(session.mask(1, 0), mask)
@@ -340,7 +343,7 @@ def test_replay_and_resuming_give_the_same(stack, model, world, tmp_path):
 
 def test_a_session_keeps_its_scope(stack, model, tmp_path):
     Session(stack, model, tmp_path, settings=Settings(scope="window")).close()
-    with pytest.raises(SessionFileError, match=r"made with the settings .*'window'.*, not with .*'auto'"):
+    with pytest.raises(SessionFileError, match=r"made with the settings .*'window'.*, not with .*'full'"):
         Session(stack, model, tmp_path, settings=Settings())
     with Session(stack, model, tmp_path) as session:
         assert session.settings.scope == "window"
@@ -348,10 +351,10 @@ def test_a_session_keeps_its_scope(stack, model, tmp_path):
     assert about["settings"]["scope"] == "window"
 
 
-@pytest.mark.parametrize("given", [None, Settings(), Settings(scope="full")])
+@pytest.mark.parametrize("given", [None, Settings()])
 def test_a_session_from_before_there_were_windows_goes_on_without(stack, model, world, tmp_path, given):
     world.places = {1: still(60, 190)}
-    with Session(stack, model, tmp_path, settings=Settings(scope="full")) as session:
+    with Session(stack, model, tmp_path, settings=Settings()) as session:
         session.add(click(world, 1))
         run(session, last=2)
         before = rows(session, 1)
@@ -386,7 +389,7 @@ def test_a_scope_that_is_none_is_told(scope):
 def test_a_damaged_scope_is_told(stack, model, tmp_path):
     Session(stack, model, tmp_path).close()
     with sqlite3.connect(tmp_path / "results.sqlite") as db:
-        db.execute("UPDATE meta SET value = replace(value, '\"auto\"', '\"otto\"')")
+        db.execute("UPDATE meta SET value = replace(value, '\"full\"', '\"otto\"')")
     db.close()
     with pytest.raises(SessionFileError, match=r"damaged.*use 'auto'"):
         Session(stack, model, tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,6 @@ def claim(store: ResultStore, stack: Stack, model: Model, settings: Settings | N
         kept = Settings.from_json(then["settings"])
         if settings is None:
             settings = kept
-        elif "scope" not in then["settings"] and settings.scope == "auto":
-            settings = replace(settings, scope=kept.scope)  # an older session goes on as it began
         then = {**then, "settings": kept.to_json(windowed=then["model"]["windowed"])}
         _check_same(then, _description(stack, model, settings), store.folder)
     except (InputError, KeyError, TypeError) as error:

@@ -31,8 +31,9 @@ class Settings:
         Objects that are computed at once; fewer where each sees much of a frame.
     scope : {"auto", "full", "window"}
         How much of a frame an object sees when it is followed by an official model: a window around it where
-        it is small against the frame, else everything; always everything, as the official predictor; or
-        always a window, if one holds it. No matter for ``nano``, which has windows of its own kind.
+        it is small against the frame, else everything; always everything, as the official predictor and by
+        default; or always a window, if one holds it. No matter for ``nano``, which has windows of its own
+        kind.
 
     Raises
     ------
@@ -44,7 +45,7 @@ class Settings:
     fill_holes: int = 8
     cache_bytes: int = 64 * 2**20
     batch: int = 16
-    scope: Scope = "auto"
+    scope: Scope = "full"
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
