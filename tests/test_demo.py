@@ -22,7 +22,7 @@ def perfect(monkeypatch):
     """A session that knows the truth, and a model that knows nothing."""
 
     class Session:
-        def __init__(self, stack, model, folder):
+        def __init__(self, stack, model, folder, *, settings=None):
             folder.mkdir(exist_ok=True)
             self.stack, self.model, self.prompts = stack, model, ()
             self.truth = tifffile.imread(assets.sample(f"{stack.name}_labels"))
