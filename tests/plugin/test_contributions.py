@@ -720,6 +720,7 @@ def test_settings_are_kept_by_napari(plugin, tmp_path):
         ({"model": "sam"}, "model is 'sam'; use one of nano"),
         ({"cache_size_mb": -1}, "cache_size_mb is -1; give a whole number"),
         ({"memory_ceiling_mb": 0.5}, "memory_ceiling_mb is 0.5"),
+        ({"scope": "half"}, "scope is 'half'; use one of full, auto, window"),
         ({"device": "cpu", "cache": 1}, "there is no setting cache; there are device"),
     ],
 )

@@ -8,17 +8,18 @@ They are declared in ``napari.yaml`` (``configurations``); napari makes the form
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stacksam.assets import MODELS
 from stacksam.errors import InputError
 
 if TYPE_CHECKING:
-    from stacksam.session.predictor import Settings
+    from stacksam.session.settings import Scope, Settings
 
-__all__ = ["DEVICES", "Config", "change_config", "read_config"]
+__all__ = ["DEVICES", "SCOPES", "Config", "change_config", "read_config"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SCOPES = ("full", "auto", "window")
 
 _PLUGIN = "napari-stacksam"
 
@@ -37,6 +38,8 @@ class Config:
         Bound of the cache of encoded frames, in units of 2**20 bytes.
     memory_ceiling_mb : int
         Memory to get by with, in units of 2**20 bytes; 0 for no ceiling. See :meth:`settings`.
+    scope : {"full", "auto", "window"}
+        How much of a frame an object sees with an official model; see :class:`stacksam.session.Settings`.
 
     Raises
     ------
@@ -48,12 +51,15 @@ class Config:
     model: str = "nano"
     cache_size_mb: int = 64
     memory_ceiling_mb: int = 0
+    scope: str = "full"
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise InputError(f"the setting device is {self.device!r}; use one of {', '.join(DEVICES)}")
         if self.model not in MODELS:
             raise InputError(f"the setting model is {self.model!r}; use one of {', '.join(MODELS)}")
+        if self.scope not in SCOPES:
+            raise InputError(f"the setting scope is {self.scope!r}; use one of {', '.join(SCOPES)}")
         for name in ("cache_size_mb", "memory_ceiling_mb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -66,14 +72,14 @@ class Config:
         below 4 GiB, one below 2 GiB. Masks stay the same. It is no hard limit: the model's weights and napari
         itself take what they take.
         """
-        from stacksam.session.predictor import Settings
+        from stacksam.session.settings import Settings
 
         ceiling = self.memory_ceiling_mb
         cache, batch = self.cache_size_mb, Settings().batch
         if ceiling:
             cache = min(cache, ceiling // 4)
             batch = 1 if ceiling < 2048 else 4 if ceiling < 4096 else batch
-        return Settings(cache_bytes=cache * 2**20, batch=batch)
+        return Settings(cache_bytes=cache * 2**20, batch=batch, scope=cast("Scope", self.scope))
 
     @property
     def torch_device(self) -> str | None:

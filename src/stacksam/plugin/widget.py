@@ -259,6 +259,8 @@ class StacksamWidget(Dock):
                 return Path(origin["folder"])
             # Results hold for one image, as one model sees it.
             seen = json.dumps(stack.describe()["intensity"], sort_keys=True)
+            if not model.windowed and config.scope != "full":
+                seen += config.scope
             name = f"{stack.identity()}-{model.digest[:8]}-{hashlib.sha256(seen.encode()).hexdigest()[:6]}"
             return assets.cache_dir() / "sessions" / name
 
@@ -273,7 +275,7 @@ class StacksamWidget(Dock):
                 self.model_part.name(),
                 self.model_part.device_name() or config.torch_device,
                 folder,
-                config.settings(),
+                None if origin.get("folder") else config.settings(),  # a session keeps its own
             )
         )
 
