@@ -10,7 +10,8 @@ import torch
 
 from stacksam.network.config import PRESETS, ConvTrunkConfig
 from stacksam.network.sam2 import Sam2
-from stacksam.session.canvas import View, bbox_of
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import View
 from stacksam.session.judge import gone
 from stacksam.session.memory_bank import MemoryBank
 from stacksam.session.models import Model

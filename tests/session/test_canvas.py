@@ -9,7 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stacksam.session.canvas import SMALLEST_SIDE, View, bbox_of, object_size, whole_view, window_view
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import SMALLEST_SIDE, View, object_size, whole_view, window_view
 
 shapes = st.tuples(st.integers(20, 120), st.integers(20, 120))
 sizes = st.sampled_from([32, 64])
@@ -190,3 +191,16 @@ def test_the_size_of_an_object_is_between_area_and_length(shape, size):
     mask = np.zeros((60, 60), bool)
     mask[3 : 3 + shape[0], 5 : 5 + shape[1]] = True
     assert object_size(mask) == pytest.approx(size, abs=0.01)
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_a_coarser_frame_shows_much_the_same(step):
+    y, x = np.mgrid[:900, :700].astype(np.float32)
+    frame = np.repeat(((np.sin(y / 90) + np.cos(x / 70)) / 4 + 0.5)[..., None], 3, axis=2)
+    view = View(-40, 130, 600, 600, 32)
+    coarse = view.coarser(step)
+    seen = coarse.cut(frame[::step, ::step])
+    # All but what meets the black above the frame, and to the right of it.
+    assert float((seen - view.cut(frame))[:, 3:, :-3].abs().max()) < 0.03
+    part = frame[0:600, 100:700]
+    assert torch.equal(view.cut(part, (0, 100)), view.cut(frame))

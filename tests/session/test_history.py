@@ -272,7 +272,7 @@ class Sessions(RuleBasedStateMachine):
             stale = set(self.session.stale_frames(object_id))
             assert not stale & set(self.session.locked_frames(object_id))
             assert not stale & {f for i, f in self.prompts if i == object_id}
-        assert self.session._store.dirty() == []
+        assert self.session._store.dirty() == {}
 
 
 Sessions.TestCase.settings = settings(

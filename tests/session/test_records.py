@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from stacksam.network.sam2 import Features
-from stacksam.session.canvas import View, bbox_of
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import View
 from stacksam.session.compose import compose, fill_small_holes
 from stacksam.session.feature_cache import FeatureCache
 from stacksam.session.records import COLUMNS, Record, from_row, to_row
@@ -21,6 +22,7 @@ from stacksam.session.results import ResultStore
 from stacksam.session.update import Update
 
 SHAPE = (12, 15)
+WHOLE = (0, 0, 40, 40)
 logits = hnp.arrays(np.float16, (4, 4), elements=st.floats(-30, 30, width=16))
 
 
@@ -151,18 +153,29 @@ def test_the_more_certain_mask_wins_each_pixel(discs_):
         expected[values > best] = record.object_id
         best = np.maximum(best, values)
     for order in (found, found[::-1]):
-        np.testing.assert_array_equal(compose(order, (40, 40)), expected)
+        np.testing.assert_array_equal(compose(order, WHOLE), expected)
+
+
+@given(
+    st.lists(st.tuples(st.integers(5, 35), st.integers(5, 35), st.integers(3, 15)), min_size=1, max_size=4),
+    st.tuples(*[st.integers(0, 40)] * 4),
+)
+def test_a_part_of_a_frame_is_composed_as_in_the_whole(discs_, corners):
+    found = [disc(i + 1, (y, x), radius, 5 + i) for i, (y, x, radius) in enumerate(discs_)]
+    (y0, y1), (x0, x1) = sorted(corners[:2]), sorted(corners[2:])
+    part = compose(found, (y0, x0, y1, x1))
+    np.testing.assert_array_equal(part, compose(found, WHOLE)[y0:y1, x0:x1])
 
 
 def test_of_equal_masks_the_lower_object_id_wins():
     twins = [disc(7, (20, 20), 9, 5), disc(3, (20, 20), 9, 5)]
-    assert set(np.unique(compose(twins, (40, 40)))) == {0, 3}
+    assert set(np.unique(compose(twins, WHOLE))) == {0, 3}
 
 
 def test_nothing_composes_to_nothing():
-    assert compose([], (4, 5)).shape == (4, 5)
+    assert compose([], (1, 2, 5, 7)).shape == (4, 5)
     empty = replace(disc(1, (20, 20), 5, 5), bbox=(0, 0, 0, 0), mask=np.zeros((0, 0), bool))
-    assert not compose([empty], (40, 40)).any()
+    assert not compose([empty], WHOLE).any()
 
 
 @given(hnp.arrays(bool, (9, 9)), st.integers(0, 6))

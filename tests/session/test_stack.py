@@ -377,3 +377,21 @@ def test_a_stack_closes_its_file(tmp_path):
     # A stack that cannot be opened leaves no open file behind either; a warning would fail the test.
     with pytest.raises(InputError, match="channels"):
         open_stack(tmp_path / "a.tif", channels=(3,))
+
+
+@given(
+    box=st.tuples(st.integers(0, 9), st.integers(0, 11), st.integers(1, 10), st.integers(1, 12)).filter(
+        lambda b: b[0] < b[2] and b[1] < b[3]
+    ),
+    step=st.integers(1, 4),
+    channels=st.sampled_from([None, 0, (0, 1), (0, 1, 2)]),
+)
+def test_a_part_of_a_frame_is_what_the_frame_has_there(box, step, channels):
+    data = pixels((5, 10, 12) if channels is None else (5, 3, 10, 12))
+    recorder = Recorder(data)
+    stack = open_stack(recorder, axes="tyx" if channels is None else "tcyx", channels=channels)
+    recorder.reads.clear()
+    part = stack.frame(2, box, step)
+    y0, x0, y1, x1 = box
+    np.testing.assert_array_equal(part, stack.frame(2)[y0:y1:step, x0:x1:step])
+    assert sum(recorder.reads[: len(recorder.reads) - 1]) <= part.size

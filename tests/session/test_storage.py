@@ -121,13 +121,13 @@ def test_an_action_that_cannot_be_written_has_not_happened(discs, tmp_path, name
 def test_labels_that_cannot_be_written_undo_their_action(discs, tmp_path, monkeypatch, name):
     left = None
 
-    def store(array, frame, image):
+    def store(array, frame, image, origin):
         nonlocal left
         if left is not None:
             if left == 0:
                 raise StorageError(f"frame {frame} was not stored: {os.strerror(errno.ENOSPC)}")
             left -= 1
-        store_frame(array, frame, image)
+        store_frame(array, frame, image, origin)
 
     monkeypatch.setattr("stacksam.session.journal.store_frame", store)
     action = ACTIONS[name]

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stacksam.network.windows import Window
-from stacksam.session.canvas import View, bbox_of, whole_view
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import View, whole_view
 from stacksam.session.records import Record
 from stacksam.session.token_windows import SIDES, TokenWindows, searched, seen
 

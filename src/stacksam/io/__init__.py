@@ -8,7 +8,6 @@ from stacksam.io.labels import (
     open_label_store,
     read_labels,
     store_frame,
-    stored_frames,
     write_labels_ome_zarr,
     write_labels_tiff,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "open_label_store",
     "read_labels",
     "store_frame",
-    "stored_frames",
     "write_labels_ome_zarr",
     "write_labels_tiff",
 ]

@@ -37,7 +37,6 @@ __all__ = [
     "open_label_store",
     "read_labels",
     "store_frame",
-    "stored_frames",
     "write_labels_ome_zarr",
     "write_labels_tiff",
 ]
@@ -192,7 +191,7 @@ def create_label_store(
     -------
     zarr.Array
         Zeros, to be written with :func:`store_frame`. A chunk is one frame, of at most 1024 pixels a
-        side. All-zero chunks are written, too, so that :func:`stored_frames` tells which frames are done.
+        side; one without any label takes no file.
 
     Raises
     ------
@@ -235,7 +234,7 @@ def open_label_store(path: str | os.PathLike[str]) -> zarr.Array[Any]:
             zarr.AsyncArray(
                 metadata=array.metadata,
                 store_path=array.store_path,
-                config={"write_empty_chunks": True, "order": "C"},
+                config={"write_empty_chunks": False, "order": "C"},
             )
         )
     except StorageError:
@@ -244,8 +243,19 @@ def open_label_store(path: str | os.PathLike[str]) -> zarr.Array[Any]:
         raise StorageError(f"cannot open the label store {target}: {_told(error)}") from error
 
 
-def store_frame(array: zarr.Array[Any], frame: int, labels: NDArray[Any]) -> None:
-    """Write one frame of a label store.
+def store_frame(
+    array: zarr.Array[Any], frame: int, labels: NDArray[Any], origin: tuple[int, int] = (0, 0)
+) -> None:
+    """Write one frame of a label store, or a part of it.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        From :func:`create_label_store`.
+    frame : int
+    labels : (h, w) array of int
+    origin : (int, int)
+        Row and column of the frame that ``labels[0, 0]`` is.
 
     Raises
     ------
@@ -253,26 +263,11 @@ def store_frame(array: zarr.Array[Any], frame: int, labels: NDArray[Any]) -> Non
         If the disk refuses; what was stored before is still there.
     """
     try:
-        array[frame] = labels
+        y, x = origin
+        array[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
     except OSError as error:
         folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
         raise _storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
-
-
-def stored_frames(array: zarr.Array[Any]) -> list[int]:
-    """Frames of a label store that have been written as a whole, in order."""
-    root = Path(array.store_path.store.root) / array.path / "c"  # type: ignore[attr-defined]
-    parts = [
-        range(math.ceil(size / chunk)) for size, chunk in zip(array.shape[1:], array.chunks[1:], strict=True)
-    ]
-    return [
-        frame
-        for frame in range(array.shape[0])
-        if (root / str(frame)).is_dir()
-        and all(
-            (root / str(frame) / str(row) / str(column)).is_file() for row in parts[0] for column in parts[1]
-        )
-    ]
 
 
 def read_labels(source: Source) -> LazyImage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stacksam.network.windows import Window
+from stacksam.session.boxes import BBox, bbox_of
 
-__all__ = ["BBox", "View", "bbox_of", "object_size", "whole_view", "window_view"]
-
-BBox: TypeAlias = tuple[int, int, int, int]  # y0, x0, y1, x1, half open
+__all__ = ["View", "object_size", "whole_view", "window_view"]
 
 WINDOW_SIDE = 4.5  # side of a window in object sizes
 _STRIDE = 16  # input pixels along a token
@@ -88,8 +87,23 @@ class View:
         y, x = yx[0] - top, yx[1] - left
         return dy <= y <= height - 1 - dy and dx <= x <= width - 1 - dx
 
-    def cut(self, frame: NDArray[np.float32]) -> Tensor:
-        """The network's input (3, size, size) from a frame (H, W, 3); black outside the frame."""
+    def coarser(self, step: int) -> View:
+        """The same view of a frame of which every `step`-th row and column is there, to the nearest pixel."""
+        y, x, height, width = (v // step for v in (self.y, self.x, self.height, self.width))
+        return replace(self, y=y, x=x, height=max(height, 1), width=max(width, 1))
+
+    def cut(self, frame: NDArray[np.float32], origin: tuple[int, int] = (0, 0)) -> Tensor:
+        """The network's input (3, size, size); black outside the frame.
+
+        Parameters
+        ----------
+        frame : (h, w, 3) array
+            A frame, or the part of it that the view shows.
+        origin : (int, int)
+            Row and column of the frame that ``frame[0, 0]`` is.
+        """
+        if origin != (0, 0):
+            return replace(self, y=self.y - origin[0], x=self.x - origin[1]).cut(frame)
         picture = torch.from_numpy(self._crop(frame)).permute(2, 0, 1)[None]
         if picture.shape[2:] != (self.size, self.size):
             mode = "bicubic" if self.official else "bilinear"
@@ -241,14 +255,6 @@ def window_view(centre: tuple[float, float], side: float, frame_shape: tuple[int
         return min(max(start, 0), extent - pixels)
 
     return View(origin(centre[0], frame_shape[0]), origin(centre[1], frame_shape[1]), pixels, pixels, size)
-
-
-def bbox_of(mask: NDArray[np.bool_]) -> BBox:
-    """Half-open bounding box of a mask; zeros where it is empty."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    if len(rows) == 0:
-        return 0, 0, 0, 0
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def object_size(mask: NDArray[np.bool_]) -> float:

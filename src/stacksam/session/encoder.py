@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stacksam.network.sam2 import Features
 from stacksam.network.windows import Window
@@ -20,6 +21,9 @@ from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
 
 __all__ = ["Encoder", "quiet", "windows_of"]
+
+_LARGE = 2**24  # pixels of a frame, above which it is read in parts
+_OVERSAMPLED = 4  # pixels along a pixel of the input that are read at most of a large frame
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -72,7 +76,7 @@ class Encoder:
         missing = [view for view, features in found.items() if features is None]
         for start in range(0, len(missing), self._batch):
             chunk = missing[start : start + self._batch]
-            pictures = torch.stack([view.cut(self.picture(frame)) for view in chunk]).to(self._model.device)
+            pictures = torch.stack([self.cut(frame, view) for view in chunk]).to(self._model.device)
             with self.computing():
                 encoded = self._model.network.encode_image(
                     pictures.contiguous(memory_format=torch.channels_last)
@@ -90,7 +94,21 @@ class Encoder:
             return rows[0]
         return Features(*(torch.cat(level) for level in zip(*rows, strict=True)))
 
-    def picture(self, frame: int) -> NDArray[np.float32]:
+    def cut(self, frame: int, view: View) -> Tensor:
+        """What a view shows of a frame, as the network's input (3, size, size)."""
+        shape = self._stack.frame_shape
+        if shape[0] * shape[1] <= _LARGE:
+            return view.cut(self._picture(frame))
+        # Never all of a large frame: what the view shows, and no more pixels of that than are of use.
+        step = max(1, min(view.height, view.width) // (_OVERSAMPLED * view.size))
+        coarse = view.coarser(step)
+        y0, x0, y1, x1 = coarse.inside((shape[0] // step, shape[1] // step))
+        box = (y0 * step, x0 * step, y1 * step, x1 * step)
+        if y0 == y1 or x0 == x1:
+            return torch.zeros(3, view.size, view.size)
+        return coarse.cut(self._stack.frame(frame, box, step), (y0, x0))
+
+    def _picture(self, frame: int) -> NDArray[np.float32]:
         """The pixels (H, W, 3) of a frame, 0 to 1."""
         if frame not in self._pictures:
             if len(self._pictures) > 1:  # the one in progress and the one before

@@ -10,6 +10,7 @@ import zarr
 
 from stacksam.errors import StacksamError
 from stacksam.io.labels import store_frame
+from stacksam.session.boxes import BBox
 from stacksam.session.compose import compose
 from stacksam.session.draft import Draft
 from stacksam.session.objects import Objects
@@ -19,6 +20,7 @@ from stacksam.session.results import ResultStore
 __all__ = ["Journal"]
 
 _UNDO_DEPTH = 50  # actions whose replaced results are kept
+_BLOCK = 4096  # pixels along a side of what is composed at once
 
 
 class Journal:
@@ -88,17 +90,20 @@ class Journal:
                 yield
                 self.repaint()
         except BaseException:
+            self._store.forget_changes()
             with suppress(StacksamError):
                 self.repaint()
             raise
 
     def repaint(self) -> None:
-        """Write the label frames that may differ from their records."""
-        frames = self._store.dirty()
+        """Write the labels that may differ from their records."""
+        dirty = self._store.dirty()
         _, height, width = self._labels.shape
-        for frame in frames:
-            store_frame(self._labels, frame, compose(self._store.on_frame(frame), (height, width)))
-        self._store.clear_dirty(frames)
+        for frame, changed in dirty.items():
+            for box in _blocks(changed or (0, 0, height, width)):
+                labels = compose(self._store.on_frame(frame, box), box)
+                store_frame(self._labels, frame, labels, box[:2])
+        self._store.clear_dirty(dirty)
 
     def next(self, *, undo: bool) -> str | None:
         """Name of the action that :meth:`exchange` would take back or do again."""
@@ -125,3 +130,11 @@ class Journal:
         self.generation += 1
         self._objects.load()
         return str(value["do"])
+
+
+def _blocks(box: BBox) -> Iterator[BBox]:
+    """A box in parts, each of them small enough to be composed in memory; none of an empty one."""
+    y0, x0, y1, x1 = box
+    for y in range(y0, y1, _BLOCK):
+        for x in range(x0, x1, _BLOCK):
+            yield y, x, min(y + _BLOCK, y1), min(x + _BLOCK, x1)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from stacksam.network.sam2 import Masks
 from stacksam.network.windows import Window
-from stacksam.session.canvas import View, bbox_of, whole_view
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import View, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet, windows_of
 from stacksam.session.judge import LOGIT_LIMIT, gone, likeness, obedience, overlap, trust
@@ -198,9 +199,7 @@ class Predictor:
             return 0, 0
         cells = previous.logits.shape[0]
         view = replace(previous.view, size=cells)
-        before, now = (
-            view.cut(self._encoder.picture(f)).mean(dim=0).numpy() for f in (previous.frame, frame)
-        )
+        before, now = (self._encoder.cut(f, view).mean(dim=0).numpy() for f in (previous.frame, frame))
         dy, dx = displacement(np.asarray(previous.logits > 0), before, now)
         scale = view.height / cells
         return round(dy * scale), round(dx * scale)

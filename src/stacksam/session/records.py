@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.errors import SessionFileError
-from stacksam.session.canvas import BBox, View
+from stacksam.session.boxes import BBox
+from stacksam.session.canvas import View
 
 __all__ = ["COLUMNS", "SCORED", "Record", "from_row", "to_row"]
 

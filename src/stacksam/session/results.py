@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stacksam.errors import InputError, SessionFileError, StorageError
+from stacksam.session.boxes import BBox, union
 from stacksam.session.records import COLUMNS, SCORED, Record, from_row, to_row
 
 __all__ = ["FORMAT_VERSION", "Flags", "Record", "ResultStore", "Row"]
@@ -84,6 +85,7 @@ class ResultStore:
         self.path = folder / "results.sqlite"
         self._lock = threading.RLock()
         self._depth = 0
+        self._changed: dict[int, BBox] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=1, check_same_thread=False, isolation_level=None)
@@ -189,9 +191,14 @@ class ResultStore:
             self._run(f"DELETE FROM bases WHERE {_PLACE}", object_id, frame)
             self._run(f"INSERT INTO bases SELECT {_COLUMNS} FROM records WHERE {_PLACE}", object_id, frame)
 
-    def on_frame(self, frame: int) -> list[Record]:
-        """Records of all objects on one frame."""
-        rows = self._all(f"SELECT {_COLUMNS} FROM records WHERE frame = ? ORDER BY object_id", frame)
+    def on_frame(self, frame: int, box: BBox | None = None) -> list[Record]:
+        """Records of all objects on one frame, or of those whose bounding boxes meet a box."""
+        where, values = "frame = ?", [frame]
+        if box is not None:
+            corners = [f"json_extract(bbox, '$[{i}]')" for i in range(4)]
+            where += f" AND {corners[0]} < ? AND {corners[1]} < ? AND {corners[2]} > ? AND {corners[3]} > ?"
+            values += [box[2], box[3], box[0], box[1]]
+        rows = self._all(f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY object_id", *values)
         return [from_row(row) for row in rows]
 
     def propagated(self, object_id: int, first: int, last: int) -> set[int]:
@@ -253,13 +260,16 @@ class ResultStore:
         """Write records; what they replace is kept with `action`."""
         with self.transaction():
             for record in records:
+                self._note(record.object_id, record.frame)
                 self._keep("records", record.object_id, record.frame, action)
                 self._run(f"INSERT OR REPLACE INTO records VALUES ({_PLACES})", *to_row(record))
+                self._note(record.object_id, record.frame)
 
     def delete(self, object_id: int, frames: Iterable[int], action: int) -> None:
         """Delete records; they are kept with `action`."""
         with self.transaction():
             for frame in frames:
+                self._note(object_id, frame)
                 self._keep("records", object_id, frame, action)
                 self._run(f"DELETE FROM records WHERE {_PLACE}", object_id, frame)
 
@@ -300,10 +310,12 @@ class ResultStore:
             rows = self._all(f"SELECT kind, present, {_COLUMNS} FROM history WHERE action = ?", action)
             self._run("DELETE FROM history WHERE action = ?", action)
             for kind, present, *row in rows:
+                self._note(row[0], row[1])
                 self._keep(kind, row[0], row[1], action)
                 self._run(f"DELETE FROM {kind} WHERE {_PLACE}", row[0], row[1])
                 if present:
                     self._run(f"INSERT INTO {kind} VALUES ({_PLACES})", *row)
+                self._note(row[0], row[1])
 
     def _keep(self, kind: str, object_id: int, frame: int, action: int) -> None:
         """Keep the present row, or its absence, with an action, unless the action already touched it."""
@@ -399,10 +411,22 @@ class ResultStore:
         with self.transaction():
             for frame in frames:
                 self._run("DELETE FROM dirty WHERE frame = ?", frame)
+        self._changed.clear()
 
-    def dirty(self) -> list[int]:
-        """Frames whose labels must be written anew."""
-        return [row[0] for row in self._all("SELECT frame FROM dirty ORDER BY frame")]
+    def dirty(self) -> dict[int, BBox | None]:
+        """Frames whose labels must be written anew, and where; None is everywhere."""
+        frames = [row[0] for row in self._all("SELECT frame FROM dirty ORDER BY frame")]
+        return {frame: self._changed.get(frame) for frame in frames}
+
+    def forget_changes(self) -> None:
+        """Take frames that must be written anew to be different everywhere: changes were rolled back."""
+        self._changed.clear()
+
+    def _note(self, object_id: int, frame: int) -> None:
+        """Note where the labels of a frame change, before a record is changed and after."""
+        row = self._one(f"SELECT bbox FROM records WHERE {_PLACE}", object_id, frame)
+        box: BBox = (0, 0, 0, 0) if row is None else tuple(self._json(row[0]))
+        self._changed[frame] = union(self._changed.get(frame, (0, 0, 0, 0)), box)
 
     # SQL
 

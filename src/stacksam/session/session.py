@@ -232,7 +232,8 @@ class Session:
 
     def label_frame(self, frame: int) -> NDArray[np.int32]:
         """Labels (H, W) of one frame; where masks overlap, the more certain one."""
-        return compose(self._store.on_frame(check_frame(frame, self.stack.n_frames)), self.stack.frame_shape)
+        records = self._store.on_frame(check_frame(frame, self.stack.n_frames))
+        return compose(records, (0, 0, *self.stack.frame_shape))
 
     def scores(self, object_id: int) -> FrameScores:
         """Figures of the object on every frame with a result, without a look at the masks."""

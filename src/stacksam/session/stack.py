@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stacksam.errors import InputError, StackError
 from stacksam.io._units import normalise_unit
 from stacksam.io.images import LazyImage, Source, open_image
+from stacksam.session.boxes import BBox
 
 __all__ = ["Intensity", "Stack", "open_stack", "reopen_stack"]
 
@@ -166,13 +167,17 @@ class Stack:
     def __len__(self) -> int:
         return self.n_frames
 
-    def raw(self, index: int) -> NDArray[Any]:
-        """One frame as it is in the file; not to be written to.
+    def raw(self, index: int, box: BBox | None = None, step: int = 1) -> NDArray[Any]:
+        """One frame, or a part of it, as it is in the file; not to be written to.
 
         Parameters
         ----------
         index : int
             The frame, from 0.
+        box : (int, int, int, int), optional
+            Half-open ``(y0, x0, y1, x1)`` of the part, inside the frame; by default all.
+        step : int
+            Take every pixel, every second, ... of rows and columns.
 
         Returns
         -------
@@ -186,15 +191,15 @@ class Stack:
         StackError
             If it cannot be read.
         """
-        return _read_frame(self.image, self.frame_axis, self.at, self.channels, index)
+        return _read_frame(self.image, self.frame_axis, self.at, self.channels, index, step, box)
 
-    def frame(self, index: int) -> NDArray[np.float32]:
-        """One frame as the model sees it.
+    def frame(self, index: int, box: BBox | None = None, step: int = 1) -> NDArray[np.float32]:
+        """One frame, or a part of it, as the model sees it.
 
         Parameters
         ----------
-        index : int
-            The frame, from 0.
+        index, box, step
+            As for :meth:`raw`.
 
         Returns
         -------
@@ -206,7 +211,7 @@ class Stack:
         InputError, StackError
             As :meth:`raw`.
         """
-        mapped = self.intensity.apply(self.raw(index))
+        mapped = self.intensity.apply(self.raw(index, box, step))
         if mapped.ndim == 3 and mapped.shape[2] == 3:
             return mapped
         out = np.zeros((*mapped.shape[:2], 3), np.float32)
@@ -510,16 +515,18 @@ def _read_frame(
     channels: tuple[int, ...],
     index: int,
     stride: int = 1,
+    box: BBox | None = None,
 ) -> NDArray[Any]:
-    """The chosen channels of one frame, (H, W) or (H, W, C), and of them every `stride`-th pixel."""
+    """The chosen channels of a box of one frame, (h, w) or (h, w, C), and of them every `stride`-th pixel."""
     count = image.sizes.get(frame_axis, 1)
     if not 0 <= index < count:
         raise InputError(f"there is no frame {index}; {image.name} has {count}, from 0 to {count - 1}")
     key: dict[str, int | slice] = {axis: at.get(axis, 0) for axis in "tz" if axis in image.axes}
     if frame_axis in key:
         key[frame_axis] = int(index)
-    if stride > 1:
-        key |= {"y": slice(None, None, stride), "x": slice(None, None, stride)}
+    if stride > 1 or box is not None:
+        y0, x0, y1, x1 = box or (0, 0, image.sizes["y"], image.sizes["x"])
+        key |= {"y": slice(y0, y1, stride), "x": slice(x0, x1, stride)}
     if not channels:
         return image.read(**key)
     if len(channels) == 1:

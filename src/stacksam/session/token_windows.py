@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stacksam.network.windows import Window
-from stacksam.session.canvas import WINDOW_SIDE, bbox_of, object_size
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import WINDOW_SIDE, object_size
 from stacksam.session.records import Record
 from stacksam.session.settings import Scope
 

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stacksam.session.canvas import BBox
+from stacksam.session.boxes import BBox
 from stacksam.session.judge import overlap
 from stacksam.session.records import Record
 

@@ -12,7 +12,8 @@ from skimage.feature import match_template
 from torch import Tensor
 
 from stacksam.network.prompt_encoder import BOX_FIRST, BOX_SECOND, NEGATIVE, POSITIVE
-from stacksam.session.canvas import WINDOW_SIDE, View, bbox_of, object_size, window_view
+from stacksam.session.boxes import bbox_of
+from stacksam.session.canvas import WINDOW_SIDE, View, object_size, window_view
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
