@@ -20,11 +20,14 @@ from torch import Tensor
 from stacksam.network.windows import Window
 from stacksam.session.boxes import BBox, bbox_of
 
-__all__ = ["View", "object_size", "whole_view", "window_view"]
+__all__ = ["PITCHES", "View", "nearest_pitch", "object_size", "whole_view", "window_view"]
 
 WINDOW_SIDE = 4.5  # side of a window in object sizes
+# Frame pixels along a token of a window. Windows of one pitch lie on one grid, so that many of them can be
+# cut from one encoded picture; see `session.tiles`.
+PITCHES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256)
+_KEPT = 1.2  # a pitch is kept while the wanted one is within this ratio
 _STRIDE = 16  # input pixels along a token
-SMALLEST_SIDE = 32  # pixels; a smaller object has nothing more to show by being magnified further
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,14 @@ class View:
     def canvas(self) -> View:
         """The view without its window: what is encoded."""
         return self if self.window is None else replace(self, window=None)
+
+    @property
+    def alone(self) -> View:
+        """What the object sees as a view of its own, that is encoded for it alone."""
+        if self.window is None:
+            return self
+        y, x, height, width = (round(v) for v in self.span)
+        return View(y, x, height, width, self.window.side * _STRIDE, self.official)
 
     @property
     def span(self) -> tuple[float, float, float, float]:
@@ -236,6 +247,9 @@ def whole_view(frame_shape: tuple[int, int], size: int) -> View:
 def window_view(centre: tuple[float, float], side: float, frame_shape: tuple[int, int], size: int) -> View:
     """A square window around `centre`, moved into the frame where it fits and no larger than the frame.
 
+    Its side and its place are whole tokens of one of `PITCHES`, so that it may reach over the last rows and
+    columns of a frame by less than a token. A window as large as the frame shows just the frame.
+
     Parameters
     ----------
     centre : tuple of float
@@ -246,15 +260,39 @@ def window_view(centre: tuple[float, float], side: float, frame_shape: tuple[int
     size : int
         Side of the network's input.
     """
-    pixels = round(min(max(side, SMALLEST_SIDE), max(frame_shape)))
+    tokens = size // _STRIDE
+    pitch = nearest_pitch(side / tokens)
+    pixels = tokens * pitch
+    if pixels >= max(frame_shape):
+        pitch, pixels = 1, max(frame_shape)
 
     def origin(middle: float, extent: int) -> int:
-        start = round(middle + 0.5 - pixels / 2)
         if pixels >= extent:  # the frame fits: centre it
-            return (extent - pixels) // 2
-        return min(max(start, 0), extent - pixels)
+            return -((pixels - extent) // 2 // pitch) * pitch
+        start = round((middle + 0.5 - pixels / 2) / pitch) * pitch
+        return min(max(start, 0), -(-(extent - pixels) // pitch) * pitch)
 
     return View(origin(centre[0], frame_shape[0]), origin(centre[1], frame_shape[1]), pixels, pixels, size)
+
+
+def nearest_pitch(wanted: float, present: int | None = None) -> int:
+    """The one of `PITCHES` that is nearest; the present one as long as it is near enough.
+
+    Parameters
+    ----------
+    wanted : float
+        Frame pixels along a token.
+    present : int, optional
+        Of an object that is followed: memories were seen at that scale, so it changes slowly, too.
+    """
+    if present is None or present not in PITCHES:
+        return min(PITCHES, key=lambda pitch: abs(math.log(pitch / wanted)))
+    place = PITCHES.index(present)
+    if wanted > _KEPT * present:
+        return PITCHES[min(place + 1, len(PITCHES) - 1)]
+    if wanted * _KEPT < present:
+        return PITCHES[max(place - 1, 0)]
+    return present
 
 
 def object_size(mask: NDArray[np.bool_]) -> float:

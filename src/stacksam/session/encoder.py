@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -20,7 +21,7 @@ from stacksam.session.models import Model
 from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
 
-__all__ = ["Encoder", "quiet", "windows_of"]
+__all__ = ["Encoder", "quiet"]
 
 _LARGE = 2**24  # pixels of a frame, above which it is read in parts
 _OVERSAMPLED = 4  # pixels along a pixel of the input that are read at most of a large frame
@@ -68,31 +69,53 @@ class Encoder:
         """Features of what views show of one frame, one row a view.
 
         Views are encoded without their windows, and equal ones once. Where all are equal, there is one row.
+        Models with windows of their own kind get what lies in the windows, the others whole canvases.
         """
-        canvases = [view.canvas for view in views]
-        if len(set(canvases)) == 1:
-            canvases = canvases[:1]  # so that one row serves every object
-        found = {view: self.cache.get((frame, view)) for view in canvases}
-        missing = [view for view, features in found.items() if features is None]
-        for start in range(0, len(missing), self._batch):
-            chunk = missing[start : start + self._batch]
-            pictures = torch.stack([self.cut(frame, view) for view in chunk]).to(self._model.device)
-            with self.computing():
-                encoded = self._model.network.encode_image(
-                    pictures.contiguous(memory_format=torch.channels_last)
-                    if self._model.windowed
-                    else pictures
-                )
-            self.count += len(chunk)
-            for i, view in enumerate(chunk):
-                # A copy, or each view would keep the whole batch alive.
-                own = Features(*(level[i : i + 1].clone() if len(chunk) > 1 else level for level in encoded))
-                self.cache.put((frame, view), own)
-                found[view] = own
-        rows = [f for f in (found[view] for view in canvases) if f is not None]
+        own = self._model.windowed
+        wanted = list(views) if own else [view.canvas for view in views]
+        if len(set(wanted)) == 1:
+            wanted = wanted[:1]  # so that one row serves every object
+        found = self._encoded(frame, {view.canvas for view in wanted})
+        rows = [found[view.canvas].cut(self._window(view) if own else None) for view in wanted]
         if len(rows) == 1:
             return rows[0]
         return Features(*(torch.cat(level) for level in zip(*rows, strict=True)))
+
+    @staticmethod
+    def _window(view: View) -> list[Window] | None:
+        return None if view.window is None else [view.window]
+
+    def _encoded(self, frame: int, canvases: Iterable[View]) -> dict[View, Features]:
+        """Features of canvases, from the cache or computed."""
+        found: dict[View, Features] = {}
+        missing: dict[int, list[View]] = defaultdict(list)
+        for view in canvases:
+            features = self.cache.get((frame, view))
+            if features is None:
+                missing[view.size].append(view)
+            else:
+                found[view] = features
+        for size, alike in missing.items():
+            batch = max(1, self._batch * self._model.config.image_size**2 // size**2)
+            for start in range(0, len(alike), batch):
+                found |= self._encode(frame, alike[start : start + batch])
+        return found
+
+    def _encode(self, frame: int, canvases: Sequence[View]) -> dict[View, Features]:
+        """Encode canvases of one size."""
+        pictures = torch.stack([self.cut(frame, view) for view in canvases]).to(self._model.device)
+        if self._model.windowed:  # convolutions are faster so
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with self.computing():
+            encoded = self._model.network.encode_image(pictures)
+        self.count += len(canvases)
+        found = {}
+        for i, view in enumerate(canvases):
+            # A copy, or each view would keep the whole batch alive.
+            own = Features(*(level[i : i + 1].clone() if len(canvases) > 1 else level for level in encoded))
+            self.cache.put((frame, view), own)
+            found[view] = own
+        return found
 
     def cut(self, frame: int, view: View) -> Tensor:
         """What a view shows of a frame, as the network's input (3, size, size)."""
@@ -116,6 +139,14 @@ class Encoder:
             self._pictures[frame] = self._stack.frame(frame)
         return self._pictures[frame]
 
+    def windows(self, views: Sequence[View]) -> list[Window] | None:
+        """The windows of canvases that the network is to look at: all views have one, or none.
+
+        None for models with windows of their own kind, whose features are of the windows already.
+        """
+        windows = [view.window for view in views if view.window is not None]
+        return windows if windows and not self._model.windowed else None
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Compute in the model's precision."""
@@ -131,9 +162,3 @@ class Encoder:
             size = self._batch // 8 if view.window is None else self._batch * 128 // view.tokens**2
         for start in range(0, len(items), max(size, 1)):
             yield items[start : start + max(size, 1)]
-
-
-def windows_of(views: Sequence[View]) -> list[Window] | None:
-    """The windows of views, all of which have one, or none."""
-    windows = [view.window for view in views if view.window is not None]
-    return windows or None

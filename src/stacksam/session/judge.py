@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from stacksam.session.canvas import WINDOW_SIDE, View, object_size
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
-__all__ = ["LOGIT_LIMIT", "gone", "heed", "likeness", "obedience", "overlap", "trust"]
+__all__ = ["LOGIT_LIMIT", "gone", "heed", "likeliest", "obedience", "overlap", "stability", "trust"]
 
 LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
 
@@ -30,15 +32,40 @@ def trust(record: Record, all_found: Sequence[Record]) -> float:
     best = sorted(by_view.values(), reverse=True)[:2]
     agreed = sum(best) / len(best) if best else 0.0
     misfit = abs(float(np.log(record.view.height / (WINDOW_SIDE * object_size(record.mask)))))
-    return 2 * record.predicted_iou + _stable(record) + 4 * agreed - 0.15 * misfit
+    return 2 * record.predicted_iou + stability(record.logits) + 4 * agreed - 0.15 * misfit
 
 
-def likeness(record: Record, previous: Record) -> float:
-    """How well a candidate goes on from the frame before: of similar size, stable and believed in."""
-    if not record.mask.any() or not previous.mask.any():
-        return record.predicted_iou - 10.0 * (not record.mask.any())
-    growth = abs(float(np.log(object_size(record.mask) / object_size(previous.mask))))
-    return record.predicted_iou + _stable(record) - growth
+def likeliest(logits: NDArray[np.float32], iou: NDArray[np.float32], cell: float, previous: Record) -> int:
+    """Which candidate goes on best from the frame before: of similar size, stable and believed in.
+
+    Parameters
+    ----------
+    logits : (K, h, w) float32
+        Mask logits of the candidates.
+    iou : (K,) float32
+        Their predicted IoU.
+    cell : float
+        Frame pixels along a cell of the logits.
+    previous : Record
+        The object on the frame before.
+
+    Returns
+    -------
+    int
+        Its number.
+    """
+    before = object_size(previous.mask) if previous.mask.any() else None
+
+    def score(mask: NDArray[np.float32], belief: float) -> float:
+        inside = mask > 0
+        if not inside.any():
+            return belief - 10.0
+        if before is None:
+            return belief
+        growth = abs(math.log(object_size(inside) * cell / before))
+        return belief + stability(mask) - growth
+
+    return int(np.argmax([score(mask, float(belief)) for mask, belief in zip(logits, iou, strict=True)]))
 
 
 def obedience(record: Record, previous: Record, prompts: Sequence[Point | Box]) -> tuple[int, float]:
@@ -96,6 +123,6 @@ def overlap(a: Record, b: Record) -> float:
     return shared / (float(a.mask.sum()) + float(b.mask.sum()) - shared)
 
 
-def _stable(record: Record) -> float:
-    """How little the mask changes when its threshold moves by one."""
-    return float((record.logits > 1).sum() / max(1, (record.logits > -1).sum()))
+def stability(logits: NDArray[np.floating[Any]]) -> float:
+    """How little a mask changes when the threshold of its logits moves by one."""
+    return float((logits > 1).sum() / max(1, (logits > -1).sum()))

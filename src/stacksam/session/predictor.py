@@ -21,8 +21,8 @@ from stacksam.network.windows import Window
 from stacksam.session.boxes import bbox_of
 from stacksam.session.canvas import View, whole_view
 from stacksam.session.compose import fill_small_holes
-from stacksam.session.encoder import Encoder, quiet, windows_of
-from stacksam.session.judge import LOGIT_LIMIT, gone, likeness, obedience, overlap, trust
+from stacksam.session.encoder import Encoder, quiet
+from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.prompts import Box, Mask, Point, Prompt
@@ -30,6 +30,7 @@ from stacksam.session.recollection import Recollection, Request
 from stacksam.session.records import Record
 from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
+from stacksam.session.tiles import shared
 from stacksam.session.token_windows import TokenWindows, searched, seen
 from stacksam.session.windows import Windows, as_points, corners, displacement
 
@@ -107,6 +108,11 @@ class Predictor:
     def follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         """Propagate objects to a frame."""
         looks = [self._look(frame, request, step) for request in requests]
+        if self.model.windowed:
+            views = shared([look.view for look in looks], self.stack.frame_shape)
+            looks = [replace(look, view=view) for look, view in zip(looks, views, strict=True)]
+            found = self._see(frame, looks, step)
+            return [found[request.object_id] for request in requests]
         found = self._see(frame, looks, step)
         # An object that has just been lost from its window is searched for at once.
         lost = [
@@ -165,7 +171,7 @@ class Predictor:
     def _follow(self, frame: int, looks: Sequence[_Look], step: int) -> list[Record]:
         network = self.model.network
         requests, views = [look.request for look in looks], [look.view for look in looks]
-        features, windows = self._encoder.features(frame, views), windows_of(views)
+        features, windows = self._encoder.features(frame, views), self._encoder.windows(views)
         with self._encoder.computing():
             top = network.condition(features, self._memories.stacked(requests), windows)
             masks = network.decode_masks(features, top, candidates=True, windows=windows)
@@ -175,18 +181,15 @@ class Predictor:
                 masks = masks.beside(network.decode_masks(features, top, logits=before, candidates=True))
         if not self.model.windowed:
             masks = masks.best()
+        logits, iou = masks.logits.float().cpu().numpy(), masks.iou.float().cpu().numpy()
         records = []
         for i, look in enumerate(looks):
             request, choice = look.request, look.request.choice
             sources = set(choice.conditioning)
             sources |= {f for f, _ in choice.recent} | {f for f, _ in choice.pointers}
-            found = [
-                self._record(request.object_id, frame, look.view, masks, i, k, home=look.home)
-                for k in range(masks.iou.shape[1])
-            ]
-            record = (
-                max(found, key=lambda one: likeness(one, request.previous)) if len(found) > 1 else found[0]
-            )
+            cell = look.view.span[2] / masks.logits.shape[2]
+            k = likeliest(logits[i], iou[i], cell, request.previous) if self.model.windowed else 0
+            record = self._record(request.object_id, frame, look.view, masks, i, k, home=look.home)
             in_depth = self.model.windowed and self.stack.frame_axis == "z"
             if in_depth and not request.previous.mask.any():
                 record = gone(record)  # what has ended in depth does not come back
@@ -198,7 +201,7 @@ class Predictor:
         if not previous.mask.any():
             return 0, 0
         cells = previous.logits.shape[0]
-        view = replace(previous.view, size=cells)
+        view = replace(previous.view.alone, size=cells)
         before, now = (self._encoder.cut(f, view).mean(dim=0).numpy() for f in (previous.frame, frame))
         dy, dx = displacement(np.asarray(previous.logits > 0), before, now)
         scale = view.height / cells
@@ -209,7 +212,8 @@ class Predictor:
         moved = []
         for look in looks:
             previous = look.request.previous
-            old = replace(previous.view, y=previous.view.y + look.move[0], x=previous.view.x + look.move[1])
+            old = previous.view.alone
+            old = replace(old, y=old.y + look.move[0], x=old.x + look.move[1])
             moved.append(old.carry(previous.logits.astype(np.float32), look.view))
         return torch.from_numpy(np.stack(moved)[:, None]).to(self.model.device)
 
@@ -303,7 +307,7 @@ class Predictor:
         all_three: bool,
     ) -> Masks:
         network, device = self.model.network, self.model.device
-        features, windows = self._encoder.features(frame, [view]), windows_of([view])
+        features, windows = self._encoder.features(frame, [view]), self._encoder.windows([view])
         points, labels = as_points(view, prompts)
         logits = None
         if previous is not None:
@@ -347,7 +351,7 @@ class Predictor:
         if previous is None:
             return self._windows.of_box([p for p in prompts if isinstance(p, Box)][-1])
         if all(previous.view.contains(yx) for p in prompts for yx in corners(p)):
-            return previous.view
+            return previous.view.alone
         return self._windows.around(prompts, previous)
 
     def _search(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stacksam.network.sam2 import Memories
 from stacksam.network.windows import Window
-from stacksam.session.encoder import Encoder, quiet, windows_of
+from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.memory_bank import Memory, MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.records import Record
@@ -123,7 +123,8 @@ class Recollection:
             for chunk in self._encoder.chunks(group, group[0].view):
                 for record, memory in zip(chunk, self._encode(chunk), strict=True):
                     own = memory.clone() if len(chunk) > 1 else memory  # or each would keep all alive
-                    kept = Memory(own, self._pointer(record), record.view.window)
+                    window = None if self._model.windowed else record.view.window
+                    kept = Memory(own, self._pointer(record), window)
                     self._bank.put(record.object_id, record.frame, kept)
 
     def _encode(self, records: Sequence[Record]) -> Tensor:
@@ -138,5 +139,5 @@ class Recollection:
                 logits.to(device),
                 score,
                 binarise=records[0].prompted,
-                windows=windows_of(views),
+                windows=self._encoder.windows(views),
             )

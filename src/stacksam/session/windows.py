@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stacksam.network.prompt_encoder import BOX_FIRST, BOX_SECOND, NEGATIVE, POSITIVE
 from stacksam.session.boxes import bbox_of
-from stacksam.session.canvas import WINDOW_SIDE, View, object_size, window_view
+from stacksam.session.canvas import WINDOW_SIDE, View, nearest_pitch, object_size, window_view
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
@@ -63,18 +63,15 @@ class Windows:
             places += [(float(y0), float(x0)), (y1 - 1.0, x1 - 1.0)]
         ys, xs = [c[0] for c in places], [c[1] for c in places]
         extent = max(max(ys) - min(ys), max(xs) - min(xs)) + 1
-        side = max(previous.view.height if previous.mask.any() else 0, 1.6 * extent)
+        side = max(previous.view.alone.height if previous.mask.any() else 0, 1.6 * extent)
         return self.at(((min(ys) + max(ys)) / 2, (min(xs) + max(xs)) / 2), side)
 
     def ladder(self, middle: tuple[float, float], near: Record | None) -> list[View]:
         """Windows to try for an object that was clicked on: of sides like its window in `near`, or of all."""
         largest = float(max(self.frame_shape))
         if near is not None and near.mask.any():
-            sides = [
-                near.view.height / _CLICK_SIDES,
-                float(near.view.height),
-                near.view.height * _CLICK_SIDES,
-            ]
+            side = near.view.alone.height
+            sides = [side / _CLICK_SIDES, float(side), side * _CLICK_SIDES]
         else:
             count = max(1, int(np.ceil(np.log(max(largest / 40, 1)) / np.log(_CLICK_SIDES))) + 1)
             sides = [min(40 * _CLICK_SIDES**k, largest) for k in range(count)]
@@ -94,14 +91,13 @@ class Windows:
 
     def after(self, previous: Record, move: tuple[int, int]) -> View:
         """Where to look for an object that was last seen in `previous` and moved since."""
-        old = previous.view
+        old = previous.view.alone
         if not previous.mask.any():
-            return window_view(_middle(old), old.height * 1.1, self.frame_shape, old.size)
-        wanted = WINDOW_SIDE * object_size(previous.mask)
-        # A side that follows slowly: memories were seen at the scale before.
-        side = old.height * float(np.clip(wanted / old.height, 0.8, 1.25)) ** 0.5
+            return self.at(_middle(old), old.height)
+        tokens = old.tokens
+        wanted = WINDOW_SIDE * object_size(previous.mask) / tokens
         y, x = _centre(previous)
-        return window_view((y + move[0], x + move[1]), side, self.frame_shape, old.size)
+        return self.at((y + move[0], x + move[1]), tokens * nearest_pitch(wanted, old.height // tokens))
 
 
 def displacement(
