@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stacksam.errors import (
+        DeviceMemoryError,
         DownloadError,
         InputError,
         ModelError,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Box",
+    "DeviceMemoryError",
     "DownloadError",
     "FrameScores",
     "InputError",
@@ -55,6 +57,7 @@ __all__ = [
 # Public name -> the module that defines it.
 _HOMES = {
     "Box": "stacksam.session.prompts",
+    "DeviceMemoryError": "stacksam.errors",
     "DownloadError": "stacksam.errors",
     "FrameScores": "stacksam.session.scores",
     "InputError": "stacksam.errors",

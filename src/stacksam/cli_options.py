@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from stacksam.errors import (
+    DeviceMemoryError,
     DownloadError,
     InputError,
     ModelError,
@@ -36,13 +37,14 @@ STATUS: dict[type[StacksamError], int] = {
     StackError: 2,
     SessionFileError: 2,
     ModelError: 3,
+    DeviceMemoryError: 3,
     DownloadError: 3,
     StorageError: 4,
 }
 INTERRUPTED = 130
 EPILOG = (
     "Exit status: 0 done, 1 unexpected error, 2 something is wrong with the input, "
-    "3 model or download, 4 output folder or disk, 130 interrupted (what was computed is kept)."
+    "3 model, memory or download, 4 output folder or disk, 130 interrupted (what was computed is kept)."
 )
 
 # Of the library below typer, which has had two homes: the base of all errors in a command line.

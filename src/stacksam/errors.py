@@ -8,6 +8,7 @@ and what would be right.
 from __future__ import annotations
 
 __all__ = [
+    "DeviceMemoryError",
     "DownloadError",
     "InputError",
     "ModelError",
@@ -44,3 +45,7 @@ class StorageError(StacksamError, OSError):
 
 class SessionFileError(StacksamError, ValueError):
     """A session file that is damaged, newer than this version, or belongs to another stack."""
+
+
+class DeviceMemoryError(StacksamError, MemoryError):
+    """A device without room for even one object, or a ceiling of memory that nothing fits under."""

@@ -74,11 +74,17 @@ class DiscPredictor:
     A painted mask is taken as it is.
     """
 
-    def __init__(self, model, stack, settings, recall):
+    def __init__(self, model, stack, settings, recall, folder=None):
         self.stack, self.settings = stack, settings
         self.max_pointers = min(stack.n_frames, model.config.max_pointers)
         self.bank = MemoryBank(model.config.recent_memories, self.max_pointers)
         self.recall = recall
+
+    def close(self):
+        pass
+
+    def prepare(self, objects):
+        pass
 
     def answer(self, object_id, frame, prompts, previous, choice, candidate, near):
         found = self.candidates(object_id, frame, prompts, previous, choice, near, all_three=True)

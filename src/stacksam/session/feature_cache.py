@@ -40,6 +40,11 @@ class FeatureCache:
             return
         self._entries[key] = (size, features)
         self.bytes += size
+        self.limit(self.max_bytes)
+
+    def limit(self, max_bytes: int) -> None:
+        """Set the bound, and drop the oldest until all fit."""
+        self.max_bytes = max_bytes
         while self.bytes > self.max_bytes:
             _, (dropped, _) = self._entries.popitem(last=False)
             self.bytes -= dropped

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
+from stacksam.session.needs import fitting
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 from stacksam.session.recollection import Recollection, Request
 from stacksam.session.records import Record
@@ -71,10 +73,17 @@ class Predictor:
     settings : Settings
     recall : callable
         Gives the record of (object id, frame), for memories that must be rebuilt.
+    folder : Path, optional
+        Where encoded frames are kept on disk, if the settings say so.
     """
 
     def __init__(
-        self, model: Model, stack: Stack, settings: Settings, recall: Callable[[int, int], Record | None]
+        self,
+        model: Model,
+        stack: Stack,
+        settings: Settings,
+        recall: Callable[[int, int], Record | None],
+        folder: Path | None = None,
     ) -> None:
         self.model, self.stack, self.settings, self.recall = model, stack, settings, recall
         config = model.config
@@ -85,13 +94,24 @@ class Predictor:
         # Prompts as maps are maps of the whole input.
         scope = "full" if model.windowed or config.dense_prompts else settings.scope
         self._tokens = TokenWindows.of(scope, config.image_size // config.stride)
-        self._encoder = Encoder(model, stack, settings)
+        self._encoder = Encoder(model, stack, settings, folder)
         self._memories = Recollection(model, self._encoder, self.bank, recall)
 
     def absent(self, record: Record) -> Record:
         """The record as it is where the user says that the object is not there."""
         none = self.model.network.no_obj_ptr[0].detach().float().cpu().numpy()
         return replace(gone(record), pointer=none)
+
+    def prepare(self, objects: int) -> None:
+        """Keep to the ceiling of memory with so many objects, or raise DeviceMemoryError."""
+        ceiling = self.settings.max_memory
+        if ceiling is not None:
+            shape = self.stack.frame_shape
+            self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling))
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        self._encoder.close()
 
     @property
     def features_encoded(self) -> int:
@@ -107,6 +127,7 @@ class Predictor:
     @quiet
     def follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         """Propagate objects to a frame."""
+        self._encoder.read_ahead(frame + step)
         looks = [self._look(frame, request, step) for request in requests]
         if self.model.windowed:
             views = shared([look.view for look in looks], self.stack.frame_shape)
@@ -164,8 +185,10 @@ class Predictor:
             groups[look.view.tokens, *remembered].append(look)
         found: dict[int, Record] = {}
         for group in groups.values():
-            for chunk in self._encoder.chunks(group, group[0].view):
-                found |= {record.object_id: record for record in self._follow(frame, chunk, step)}
+            records = self._encoder.in_chunks(
+                group, group[0].view, lambda chunk: self._follow(frame, chunk, step)
+            )
+            found |= {record.object_id: record for record in records}
         return found
 
     def _follow(self, frame: int, looks: Sequence[_Look], step: int) -> list[Record]:

@@ -120,12 +120,12 @@ class Recollection:
         for record in records:
             groups[record.prompted, record.view.tokens].append(record)
         for group in groups.values():
-            for chunk in self._encoder.chunks(group, group[0].view):
-                for record, memory in zip(chunk, self._encode(chunk), strict=True):
-                    own = memory.clone() if len(chunk) > 1 else memory  # or each would keep all alive
-                    window = None if self._model.windowed else record.view.window
-                    kept = Memory(own, self._pointer(record), window)
-                    self._bank.put(record.object_id, record.frame, kept)
+            memories = self._encoder.in_chunks(group, group[0].view, self._encode)
+            for record, memory in zip(group, memories, strict=True):
+                own = memory.clone() if len(group) > 1 else memory  # or each would keep all alive
+                window = None if self._model.windowed else record.view.window
+                kept = Memory(own, self._pointer(record), window)
+                self._bank.put(record.object_id, record.frame, kept)
 
     def _encode(self, records: Sequence[Record]) -> Tensor:
         """Memories (B, memory_width, H, W) of records of one frame, alike in kind."""

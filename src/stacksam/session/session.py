@@ -25,6 +25,7 @@ from stacksam.session.compose import compose
 from stacksam.session.folder import claim, open_labels, write_json
 from stacksam.session.journal import Journal
 from stacksam.session.models import Model
+from stacksam.session.needs import Needs, needs
 from stacksam.session.objects import Objects
 from stacksam.session.plan import Direction, Scope
 from stacksam.session.predictor import Predictor
@@ -116,7 +117,9 @@ class Session:
             try:
                 self.settings = claim(self._store, stack, model, settings)
                 self.labels: zarr.Array[Any] = open_labels(self.folder, stack, self._store)
-                self._predictor = Predictor(model, stack, self.settings, self._recall)
+                self._predictor = Predictor(
+                    model, stack, self.settings, self._recall, self.folder / "features.zarr"
+                )
                 self._objects = Objects(self._store, self._predictor)
                 self._journal = Journal(self._store, self._objects, self.labels)
             except BaseException:
@@ -155,6 +158,7 @@ class Session:
                     raise
                 pending.add_note(str(error))  # what went wrong first is what matters
             finally:
+                self._predictor.close()
                 self._store.close()
                 self._clean()
 
@@ -205,6 +209,24 @@ class Session:
     def redoable(self) -> str | None:
         """Name of the action that :meth:`redo` would do again."""
         return self._journal.next(undo=False)
+
+    def needs(self, objects: int | None = None) -> Needs:
+        """How much memory the session takes at its peak, however many frames there are.
+
+        Parameters
+        ----------
+        objects : int, optional
+            With so many objects; those that there are by default.
+
+        Raises
+        ------
+        InputError
+            If the number is no whole number from 0.
+        """
+        count = len(self.object_ids) if objects is None else check_integer(objects, "objects")
+        if count < 0:
+            raise InputError(f"objects is {count}; give 0 or more")
+        return needs(self.model, self.stack.frame_shape, count, self.settings)
 
     def frames_of(self, object_id: int) -> tuple[int, ...]:
         """Frames on which there is a result for the object."""
@@ -591,10 +613,13 @@ class Session:
         InputError
             If there are no prompts, or an argument does not fit the stack. It is raised by the call, not by
             the first step.
+        DeviceMemoryError
+            If the objects cannot be followed within the settings' ceiling of memory, likewise.
         StorageError
             If a result cannot be written; what was given before is safe.
         """
         scope = self._scope(direction, objects, first, last)
+        self._predictor.prepare(len(self.object_ids))
         if steps is not None and check_integer(steps, "steps") < 0:
             raise InputError(f"steps is {steps}; give 0 or more")
         return self._propagate(scope, restart=restart, steps=steps)

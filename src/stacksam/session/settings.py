@@ -26,9 +26,15 @@ class Settings:
         Enclosed holes of up to this many of the network's mask pixels are filled in what is shown and saved;
         the official predictor's 8 by default, 0 for none.
     cache_bytes : int
-        Bound of the cache of encoded frames.
+        Bound of the cache of encoded frames in memory.
+    disk_cache_bytes : int
+        Bound of the cache of encoded frames in the session's folder, in which frames are found again that
+        memory has no room for, also by a later session; 0, none, by default.
     batch : int
         Objects that are computed at once; fewer where each sees much of a frame.
+    max_memory : int, optional
+        Bytes that the program may take in all. The cache gets smaller and fewer objects are computed at once
+        where that is needed; none by default. See :func:`stacksam.session.needs.fitting`.
     scope : {"auto", "full", "window"}
         How much of a frame an object sees when it is followed by an official model: a window around it where
         it is small against the frame, else everything; always everything, as the official predictor and by
@@ -44,7 +50,9 @@ class Settings:
     max_conditioning: int | None = None
     fill_holes: int = 8
     cache_bytes: int = 64 * 2**20
+    disk_cache_bytes: int = 0
     batch: int = 16
+    max_memory: int | None = None
     scope: Scope = "full"
 
     def __post_init__(self) -> None:
