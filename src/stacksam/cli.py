@@ -27,6 +27,7 @@ from stacksam.cli_options import (
     DeviceOption,
     Direction,
     DirectionOption,
+    DiskCacheOption,
     DtypeOption,
     FirstOption,
     FormatOption,
@@ -41,6 +42,7 @@ from stacksam.cli_options import (
     LabelsOption,
     LastOption,
     LevelOption,
+    MaxMemoryOption,
     ModelOption,
     NegativeOption,
     OutOption,
@@ -57,6 +59,7 @@ from stacksam.cli_options import (
     StackPath,
     option,
     reporter,
+    session_settings,
     show,
     show_json,
     stack_arguments,
@@ -67,6 +70,7 @@ from stacksam.errors import InputError, StackError, StorageError
 if TYPE_CHECKING:
     from stacksam.outputs import Outputs
     from stacksam.session.models import Model
+    from stacksam.session.settings import Scope
 
 __all__ = ["app", "main"]
 
@@ -130,6 +134,8 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     scope: ScopeOption = None,
+    max_memory: MaxMemoryOption = None,
+    disk_cache: DiskCacheOption = None,
     out: OutOption = None,
     formats: FormatOption = None,
     overwrite: OverwriteOption = False,
@@ -148,10 +154,9 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     from stacksam import prompt_files as reading
     from stacksam.outputs import Outputs
     from stacksam.runs import check_span, follow
-    from stacksam.session.settings import Settings
     from stacksam.session.stack import open_stack
 
-    settings = None if scope is None else Settings(scope=scope.value)
+    settings = session_settings(scope, max_memory, disk_cache)
     given = [reading.point_from_text(text) for text in point or ()]
     given += [reading.point_from_text(text, positive=False) for text in negative or ()]
     given += [reading.box_from_text(text) for text in box or ()]
@@ -323,6 +328,50 @@ def evaluate(
         show_json([dataclasses.asdict(row) for row in rows])
     else:
         show(format_table(rows, "plain"))
+
+
+@app.command(epilog=EPILOG)
+def bench(
+    model: Annotated[
+        list[str] | None,
+        option("--model", about="Names or paths; may be repeated. Default: all that are on this machine."),
+    ] = None,
+    side: Annotated[int, option("--side", about="Rows and columns of a frame.")] = 1024,
+    seconds: Annotated[float, option("--seconds", about="Longest time in all, about.")] = 100.0,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure this machine: frames a second against the number of small objects, for each model."""
+    from stacksam.bench import COUNTS, format_paces, measure
+
+    if not 64 <= side <= 8192:
+        raise InputError(f"--side is {side}; give 64 to 8192 pixels")
+    if not seconds > 0:
+        raise InputError(f"--seconds is {seconds:g}; give a time above 0")
+    names = model or _on_this_machine()
+    both: tuple[Scope, Scope] = ("full", "window")
+    jobs = [(name, scope) for name in names for scope in (both[:1] if name == "nano" else both)]
+    found = {}
+    if not as_json:
+        show(f"frames a second on {side} x {side} pixels, by number of objects (≈: extrapolated)")
+        show(f"{'':<26}" + "".join(str(count).rjust(10) for count in COUNTS))
+    for name, scope in jobs:
+        loaded = _load(name, device, dtype, quiet=True)
+        paces = list(measure(loaded, scope=scope, side=side, budget=seconds / len(jobs)))
+        label = name if name == "nano" else f"{name} ({scope})"
+        found[label] = [dataclasses.asdict(pace) for pace in paces]
+        if not as_json:
+            show(format_paces(label, paces))
+    if as_json:
+        show_json(found)
+
+
+def _on_this_machine() -> list[str]:
+    from stacksam.assets import Status, status_table
+
+    missing = (Status.MISSING, Status.DAMAGED)
+    return [row.model.name for row in status_table() if row.status not in missing]
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from stacksam.errors import (
 
 if TYPE_CHECKING:
     from stacksam.console import Reporter
+    from stacksam.session.settings import Settings
 
 # Exit status by kind of error; 0 is success, 1 an error that is not foreseen.
 STATUS: dict[type[StacksamError], int] = {
@@ -241,6 +242,19 @@ ScopeOption = Annotated[
         panel=_M,
     ),
 ]
+MaxMemoryOption = Annotated[
+    float | None,
+    option("--max-memory", about="Gigabytes of memory to get by with. Default: no ceiling.", panel=_M),
+]
+DiskCacheOption = Annotated[
+    float | None,
+    option(
+        "--disk-cache",
+        about="Gigabytes on disk for encoded frames, so that corrections and later runs do not encode them "
+        "again. Default: none",
+        panel=_M,
+    ),
+]
 OutOption = Annotated[
     Path | None, option("--out", "-o", about="Folder for the results. Default: NAME.stacksam", panel=_R)
 ]
@@ -261,6 +275,25 @@ PictureOption = Annotated[
 ]
 QuietOption = Annotated[bool, option("--quiet", "-q", about="No progress, no summary.", panel=_R)]
 JsonOption = Annotated[bool, option("--json", about="Print the results as JSON.", panel=_R)]
+
+
+def session_settings(
+    scope: Sight | None, max_memory: float | None, disk_cache: float | None
+) -> Settings | None:
+    """The options on how a session computes; None, for those of an earlier session, where none is given."""
+    from stacksam.session.settings import Settings
+
+    sizes = {"--max-memory": max_memory, "--disk-cache": disk_cache}
+    for name, value in sizes.items():
+        if value is not None and not 0 < value < 1e6:
+            raise InputError(f"{name} is {value:g}; give a number of gigabytes above 0")
+    if scope is None and max_memory is None and disk_cache is None:
+        return None
+    return Settings(
+        scope="full" if scope is None else scope.value,
+        max_memory=None if max_memory is None else round(max_memory * 1e9),
+        disk_cache_bytes=round((disk_cache or 0) * 1e9),
+    )
 
 
 def stack_arguments(
