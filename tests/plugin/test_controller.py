@@ -2,104 +2,25 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for desk
 sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_model
 
+from desk import Desk, hold_thread
 from random_model import DiscPredictor, random_model, small_stack
 
 from stacksam import Box, Point
 from stacksam.errors import InputError, StorageError
-from stacksam.plugin.controller import Controller, Opening
+from stacksam.plugin.controller import Opening
 from stacksam.session.session import Session
 
 A, B = Point(0, 1, (20.0, 20.0)), Point(0, 2, (44.0, 40.0))
-
-
-class Desk:
-    """A controller with an inbox in place of an event loop, and all that it signals."""
-
-    def __init__(self) -> None:
-        self.inbox: queue.Queue = queue.Queue()
-        self.controller = Controller(self.inbox.put)
-        self.failed: list[tuple[str, Exception]] = []
-        self.noted: list[str] = []
-        self.painted: list[frozenset[int] | None] = []
-        self.progress: list = []
-        self.busy: list[str] = []
-        c = self.controller
-        c.failed.connect(lambda title, error: self.failed.append((title, error)))
-        c.noted.connect(self.noted.append)
-        c.painted.connect(self.painted.append)
-        c.progress.connect(self.progress.append)
-        c.busy.connect(self.busy.append)
-
-    def turn(self, until, seconds: float = 30.0) -> None:
-        """Take turns of the event loop until something holds."""
-        end = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < end, "it did not happen"
-            try:
-                self.inbox.get(timeout=0.05)()
-            except queue.Empty:
-                continue
-
-    def open(self, n_frames: int = 6, folder: Path | None = None) -> None:
-        stack = small_stack(n_frames)
-        place = None if folder is None else (lambda *_: folder)
-        self.controller.open(Opening(lambda: stack, folder=place))
-        self.turn(lambda: self.controller.session is not None)
-
-    def objects(self) -> tuple[int, ...]:
-        return self.controller.state.object_ids
-
-    def add(self, *prompts) -> None:
-        before = self.controller.state
-        self.controller.add(*prompts)
-        self.turn(lambda: self.controller.state is not before)
-
-
-@pytest.fixture
-def desk(monkeypatch):
-    monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
-    monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())
-    desk = Desk()
-    yield desk
-    assert desk.controller.shut_down(30)
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    """Makes the predictor wait at each frame that it follows, until it is let go on."""
-
-    class Gate:
-        def __init__(self) -> None:
-            self.arrived = threading.Semaphore(0)
-            self.let = threading.Semaphore(0)
-            self.open = False
-
-        def free(self) -> None:
-            self.open = True
-            self.let.release(1000)
-
-    gate = Gate()
-    follow = DiscPredictor.follow
-
-    def held(self, frame, requests, step):
-        gate.arrived.release()
-        if not gate.open:
-            assert gate.let.acquire(timeout=30)
-        return follow(self, frame, requests, step)
-
-    monkeypatch.setattr(DiscPredictor, "follow", held)
-    return gate
 
 
 def test_before_a_session_is_open_everything_says_what_to_do(desk):
@@ -302,6 +223,52 @@ def test_a_new_object_gets_an_id_that_was_never_used(desk):
     assert desk.controller.new_object() == 3
 
 
+def test_an_id_that_is_being_used_is_not_given_to_another_object(desk):
+    desk.open()
+    go_on = hold_thread(desk)
+    desk.controller.add(A)
+    assert desk.controller.new_object() == 2
+    desk.controller.add(Point(0, desk.controller.current, (44.0, 40.0)))
+    assert desk.controller.new_object() == 3
+    go_on.set()
+    desk.turn(lambda: desk.objects() == (1, 2))
+
+
+def test_who_removes_the_current_object_goes_on_with_a_new_one(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.remove_objects([1])
+    desk.controller.add(Point(0, desk.controller.current, (44.0, 40.0)))
+    desk.turn(lambda: desk.objects() == (2,))
+    desk.controller.undo()
+    desk.controller.undo()
+    desk.turn(lambda: desk.objects() == (1,))
+    desk.controller.set_current(1)
+    desk.controller.redo()
+    desk.turn(lambda: desk.objects() == ())
+    desk.turn(desk.inbox.empty)
+    assert desk.controller.current == 2
+    assert desk.failed == []
+
+
+def test_who_merges_the_current_object_away_goes_on_with_what_it_became(desk):
+    desk.open()
+    desk.add(A, B)
+    desk.controller.set_current(2)
+    desk.controller.merge(1, [2])
+    assert desk.controller.current == 1
+
+
+def test_a_session_that_is_opened_again_begins_with_an_id_that_was_never_used(desk, tmp_path):
+    desk.open(folder=tmp_path / "s")
+    desk.add(A, B)
+    desk.controller.remove_objects([2])
+    desk.turn(lambda: desk.objects() == (1,))
+    desk.controller.close_session()
+    desk.open(folder=tmp_path / "s")
+    assert desk.controller.current == 3
+
+
 def test_names_and_merging_reach_the_table(desk):
     desk.open()
     desk.add(A, B)
@@ -354,19 +321,6 @@ def test_shutting_down_while_following_loses_nothing(monkeypatch, tmp_path):
         assert len(frames) > 2
         for frame in frames:
             np.testing.assert_array_equal(np.asarray(session.labels[frame]) == 1, session.mask(1, frame))
-
-
-def hold_thread(desk) -> threading.Event:
-    """Keep the thread busy until the event is set."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def work():
-        begun.set()
-        assert go_on.wait(30)
-
-    desk.controller.run(work, lambda _: None, "Waiting")
-    assert begun.wait(30)
-    return go_on
 
 
 def test_what_is_asked_between_two_clicks_comes_between_them(desk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Commands:
         self.take_labels_of(next(layer for layer in found if layer.name == name))
 
     def take_labels_of(self, layer: Labels) -> None:
-        """Make every label on this frame of a layer an object, under its own id where that is free."""
+        """Make every label on this frame of a layer an object, under its own id if no such id was used."""
         frame, session = self.dock.frame(), self.controller.session
         if session is None:
             raise InputError("no image is being worked on; choose one and press Start")
@@ -96,15 +97,10 @@ class Commands:
         ids = [int(i) for i in np.unique(labels) if i > 0]
         if not ids:
             raise InputError(f"the layer {layer.name!r} has no labels on this frame; show one that has")
-        taken = set(self.controller.state.object_ids)
-        free = session.next_id
-        prompts = []
-        for label in ids:
-            object_id = label
-            if label in taken:
-                object_id, free = max(free, max(ids) + 1), max(free, max(ids) + 1) + 1
-            prompts.append(Mask(frame, object_id, labels == label))
-        self.controller.add(*prompts)
+        # Of the ids up to the last that was used some may have been removed, which takes them for good.
+        unused = self.controller.next_id
+        others = itertools.count(max(unused, max(ids) + 1))
+        self.controller.add(*(Mask(frame, i if i >= unused else next(others), labels == i) for i in ids))
 
     def follow(self) -> None:
         """Follow as the panel says."""

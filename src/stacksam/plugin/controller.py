@@ -136,7 +136,7 @@ class Controller:
                 self._engine.submit(session.close, failed=self._fail("Closing"))
                 return
             self.session, self.changed = session, {}
-            self.set_current(max(state.object_ids, default=0) + 1)
+            self.new_object()
             self.opened.emit(session)
             self.busy.emit("")
             if self.session is not session:  # who was told has closed it
@@ -203,10 +203,15 @@ class Controller:
             self.current_changed.emit(object_id)
         self.set_sign(True)
 
+    @property
+    def next_id(self) -> int:
+        """An id for a new object: the one after all that were used, or are asked for."""
+        used = 0 if self.session is None else self.session.next_id - 1
+        return max([used, *(p.object_id for p in self._in_flight)]) + 1
+
     def new_object(self) -> int:
         """Make the next free id current."""
-        free = 1 if self.session is None else self.session.next_id
-        self.set_current(free)
+        self.set_current(self.next_id)
         return self.current
 
     def set_sign(self, positive: bool) -> None:
@@ -317,6 +322,8 @@ class Controller:
                 session.remove_object(object_id)
 
         self._act("Removing objects", work)
+        if self.current in object_ids:  # its id is not given again
+            self.new_object()
 
     def rename(self, object_id: int, name: str) -> None:
         """Give an object a name."""
@@ -325,6 +332,8 @@ class Controller:
     def merge(self, into: int, others: Collection[int]) -> None:
         """Make several objects one."""
         self._act("Merging", lambda s: s.merge(into, others))
+        if self.current in others:
+            self.set_current(into)
 
     def split(self, object_id: int, frame: int) -> None:
         """Make each separate part of an object's mask an object."""
@@ -357,23 +366,30 @@ class Controller:
 
     def undo(self) -> None:
         """Take back the last action; a pass that runs ends."""
-        self._exchange(lambda s: s.undo(), "Undone", "Nothing to undo")
+        self._exchange(Session.undo, "Undone", "Nothing to undo")
 
     def redo(self) -> None:
         """Do again what was undone."""
-        self._exchange(lambda s: s.redo(), "Done again", "Nothing to redo")
+        self._exchange(Session.redo, "Done again", "Nothing to redo")
 
     def _exchange(self, act: Callable[[Session], str | None], past: str, nothing: str) -> None:
         session = self._open_session()
         self._engine.cancel()
+        exchanged: list[str | None] = []
 
         def work() -> None:
             name = act(session)
+            exchanged.append(name)
             self._touched(None)
             text = nothing if name is None else f"{past}: {action_name(name)}"
             self._deliver(lambda: self.noted.emit(text))
 
-        self._submit(session, work, past)
+        def done() -> None:
+            gone = self.current not in session.object_ids
+            if gone and act is Session.redo and exchanged[0] in ("remove_object", "merge"):
+                self.new_object()
+
+        self._submit(session, work, past, done)
 
     def _act(self, title: str, act: Callable[[Session], Any], objects: Collection[int] | None = None) -> None:
         """Do something to some objects; None stands for any, which takes longer to show."""

@@ -1,0 +1,41 @@
+"""The dock on a viewer without a window: what keys and buttons ask for, and what is shown of the answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stacksam import Point
+
+
+@pytest.fixture
+def started(dock, qtbot):
+    """The dock with a session."""
+    dock.start_chosen()
+    qtbot.waitUntil(lambda: dock.layers is not None, timeout=30_000)
+    dock.layers.go_to(0)
+    settle(dock, qtbot)
+    return dock
+
+
+def settle(dock, qtbot):
+    """Wait until all that was asked for is answered."""
+    answered = []
+    dock.controller.run(lambda: None, answered.append, "Waiting")
+    qtbot.waitUntil(lambda: bool(answered), timeout=30_000)
+
+
+def test_labels_keep_their_number_only_if_no_object_ever_had_it(started, qtbot):
+    controller = started.controller
+    controller.add(Point(0, 1, (10.0, 10.0)), Point(0, 2, (30.0, 30.0)))
+    settle(started, qtbot)
+    controller.remove_objects([2])
+    settle(started, qtbot)
+    labels = np.zeros((8, 64, 64), np.uint8)
+    for value, place in ((1, 5), (2, 20), (7, 40)):
+        labels[0, place : place + 8, place : place + 8] = value
+    started.commands.take_labels_of(started.viewer.add_labels(labels, name="others"))
+    settle(started, qtbot)
+    assert controller.state.object_ids == (1, 7, 8, 9)
+    assert np.array_equal(controller.session.mask(7, 0), labels[0] == 7)
+    assert np.array_equal(controller.session.mask(9, 0), labels[0] == 2)
