@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stacksam import Point
+from stacksam.errors import InputError
 
 
 @pytest.fixture
@@ -39,3 +40,42 @@ def test_labels_keep_their_number_only_if_no_object_ever_had_it(started, qtbot):
     assert controller.state.object_ids == (1, 7, 8, 9)
     assert np.array_equal(controller.session.mask(7, 0), labels[0] == 7)
     assert np.array_equal(controller.session.mask(9, 0), labels[0] == 2)
+
+
+@pytest.fixture
+def followed(started, qtbot):
+    """The dock with an object that was followed through all frames."""
+    started.controller.add(Point(0, 1, (20.0, 20.0)))
+    started.controller.follow()
+    qtbot.waitUntil(lambda: not started.controller.following, timeout=30_000)
+    settle(started, qtbot)
+    return started
+
+
+@pytest.mark.parametrize("how", ["keys", "buttons"])
+def test_a_selection_of_frames_is_for_one_wish(followed, qtbot, how):
+    dock, strip, mask = followed, followed.review_part.strip, followed.controller.session.mask
+    accept, absent = (
+        (dock.acts["accept"], dock.acts["mark_absent"])
+        if how == "keys"
+        else (dock.review_part.accept.click, dock.review_part.absent.click)
+    )
+    strip.canvas.select((1, 2, 4))
+    accept()
+    dock.layers.go_to(6)
+    absent()
+    settle(dock, qtbot)
+    assert [frame for frame in range(8) if not mask(1, frame).any()] == [6]
+    assert dock.controller.session.locked_frames(1) == (2, 3, 4, 6)
+
+
+def test_what_is_asked_beside_the_stack_changes_no_frame(followed, qtbot):
+    dock = followed
+    dock.viewer.add_image(np.zeros((20, 64, 64), np.float32))
+    dock.viewer.dims.set_point(0, 15)
+    with pytest.raises(InputError, match="move the slider into it"):
+        dock.commands.accept()
+    with pytest.raises(InputError, match="move the slider into it"):
+        dock.commands.mark_absent()
+    settle(dock, qtbot)
+    assert dock.controller.session.locked_frames(1) == ()

@@ -147,8 +147,11 @@ class Commands:
 
     def accept(self) -> None:
         """Accept the frame that is shown, or the range that is selected, of the current object."""
-        first, last = self.dock.review_part.span()
-        self.set_accepted(range(first, last + 1))
+        self.set_accepted(self._take_span())
+
+    def take_back(self) -> None:
+        """Take acceptance back of the frame that is shown, or the range that is selected."""
+        self.set_accepted(self._take_span(), False)
 
     def accept_all(self) -> None:
         """Accept all frames of the current object."""
@@ -160,12 +163,13 @@ class Commands:
 
     def mark_absent(self) -> None:
         """Say that the current object is not on the frame shown, or on the selected frames."""
-        first, last = self.dock.review_part.span()
-        self.set_absent(range(first, last + 1))
+        self.controller.mark_absent(self.controller.current, self._take_span())
 
-    def set_absent(self, frames: range) -> None:
-        """Say that the current object is not on some frames."""
-        self.controller.mark_absent(self.controller.current, frames)
+    def _take_span(self) -> range:
+        """The frames that are selected in the strip, once, or the one that is shown."""
+        span = self.dock.review_part.take_span()
+        first, last = (self.dock.frame(),) * 2 if span is None else span
+        return range(first, last + 1)
 
     def lock_object(self, object_id: int, locked: bool) -> None:
         """Accept all frames of an object, or take that back."""

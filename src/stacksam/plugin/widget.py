@@ -133,9 +133,9 @@ class StacksamWidget(Dock):
         do(self.follow_part.follow_requested, self.commands.follow)
         do(self.follow_part.cancel_requested, self.commands.cancel)
         do(self.review_part.frame_clicked, self.go_to)
-        do(self.review_part.accept_requested, lambda a, b: self.commands.set_accepted(range(a, b + 1)))
-        do(self.review_part.absent_requested, lambda a, b: self.commands.set_absent(range(a, b + 1)))
-        do(self.review_part.unlock_requested, lambda a, b: self.commands.set_accepted(range(a, b + 1), False))
+        do(self.review_part.accept_requested, self.commands.accept)
+        do(self.review_part.absent_requested, self.commands.mark_absent)
+        do(self.review_part.unlock_requested, self.commands.take_back)
         do(self.review_part.worst_requested, self.commands.next_worst)
         do(self.export_part.export_requested, self._export)
         do(self.export_part.cancel_requested, self._exporting.set)
@@ -496,8 +496,9 @@ class StacksamWidget(Dock):
 
     def _frame_moved(self, _event: Any = None) -> None:
         frame = None if self.layers is None else self.layers.frame
-        if frame is not None and self.layers is not None:
+        if self.layers is not None:
             self.review_part.set_frame(frame)
+        if frame is not None and self.layers is not None:
             if self.layers.tool == "paint":
                 self.load_paint()
             if not self.controller.following:
