@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -416,6 +417,28 @@ def test_shutting_down_closes_the_session_on_disk(monkeypatch, tmp_path):
     desk.add(A)
     assert desk.controller.shut_down(30)
     assert (tmp_path / "s" / "session.json").is_file()
+
+
+def test_what_was_asked_for_when_the_dock_is_closed_is_done(discs, tmp_path):
+    desk = Desk()
+    desk.open(folder=tmp_path / "s")
+    go_on = hold_thread(desk)
+    desk.controller.add(A)
+    desk.controller.rename(1, "mother")
+    desk.controller.ask(lambda _: go_on.wait(60), print, "Thumbnails", key="thumbs")
+    desk.controller.accept(1, [0])
+    begun = time.monotonic()
+    assert not desk.controller.shut_down()
+    assert time.monotonic() - begun < 5  # the window is not held up
+    other = Desk()
+    stack = small_stack()
+    other.controller.open(Opening(lambda: stack, folder=lambda *_: tmp_path / "s"))
+    go_on.set()
+    other.turn(lambda: other.controller.session is not None)  # it waited until the folder was free
+    assert other.failed == []
+    (row,) = other.controller.state.objects
+    assert (row.name, row.n_locked) == ("mother", 1)
+    assert other.controller.shut_down(30)
 
 
 def test_what_is_done_aside_gives_way_to_jobs_and_to_a_pass(desk):

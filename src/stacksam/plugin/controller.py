@@ -16,7 +16,7 @@ import numpy as np
 from psygnal import Signal
 
 from stacksam.errors import InputError
-from stacksam.plugin.engine import Deliver, Engine, Stream
+from stacksam.plugin.engine import Deliver, Engine, Stream, wait_for_closed
 from stacksam.plugin.progress import Meter, News, Progress
 from stacksam.plugin.state import EMPTY, Snapshots, State
 from stacksam.plugin.words import action_name
@@ -34,6 +34,7 @@ Reach = Literal["all", "to here", "to the next accepted frame"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
+_CLOSING_SECONDS = 30.0
 _SAME = 0.98  # IoU from which on a mask that was computed anew counts as unchanged
 
 
@@ -123,6 +124,7 @@ class Controller:
             stack = opening.stack()
             model = self._load(opening.model, opening.device)
             folder = None if opening.folder is None else opening.folder(stack, model)
+            wait_for_closed(_CLOSING_SECONDS)  # another dock may have worked in this folder
             session = self._made = Session(stack, model, folder, settings=opening.settings)
             try:
                 return session, snapshots.take(session)
@@ -148,7 +150,7 @@ class Controller:
                     f"Continued where it was left: {count} {'object' if count == 1 else 'objects'}"
                 )
 
-        self._engine.submit(work, done, failed=self._fail("Opening"), key="open")
+        self._engine.submit(work, done, failed=self._fail("Opening"), key="open", passing=True)
 
     def _load(self, name: str, device: str | None) -> Model:
         wanted = (name, device)
@@ -184,8 +186,8 @@ class Controller:
         self.busy.emit("")
         self.closed.emit()
 
-    def shut_down(self, timeout: float = 10.0) -> bool:
-        """Close the session and end the thread; whether it ended in time."""
+    def shut_down(self, timeout: float = 0.0) -> bool:
+        """Close the session and end the thread, after all that was asked for; whether it ended in time."""
         self._stop_download.set()
         self.session = None
         return self._engine.close(timeout, last=self._close_made)
@@ -482,7 +484,8 @@ class Controller:
     ) -> None:
         """Have something worked out from the session that changes nothing in it.
 
-        `done` is not called if the session was closed by then, unless `always` is true.
+        `done` is not called if the session was closed by then, unless `always` is true. What has a key is
+        dropped when the controller is shut down.
         """
         session = self._open_session()
 
@@ -490,7 +493,8 @@ class Controller:
             if always or self.session is session:
                 done(result)
 
-        self._engine.submit(lambda: work(session), shown, failed=failed or self._fail(title), key=key)
+        failed = failed or self._fail(title)
+        self._engine.submit(lambda: work(session), shown, failed=failed, key=key, passing=key is not None)
 
     def run(
         self,
@@ -501,8 +505,9 @@ class Controller:
         key: str | None = None,
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Have something worked out that needs no session."""
-        self._engine.submit(work, done, failed=failed or self._fail(title), key=key)
+        """Have something worked out that needs no session; what has a key, only until the end."""
+        failed = failed or self._fail(title)
+        self._engine.submit(work, done, failed=failed, key=key, passing=key is not None)
 
     def aside(self, steps: Iterator[Any], each: Callable[[Any], None], title: str) -> None:
         """Go through some steps whenever nothing else is to be done; a pass ends it.

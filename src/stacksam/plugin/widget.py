@@ -31,6 +31,7 @@ from stacksam.plugin.config import read_config
 from stacksam.plugin.controller import Controller, Opening
 from stacksam.plugin.coords import Placement, shown_index
 from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
+from stacksam.plugin.engine import wait_for_closed
 from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
@@ -55,6 +56,7 @@ _FEW = np.iinfo(np.uint16).max  # ids that masks are shown in 16 bits for
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
 _THUMB_SIDE = 52
+_WAITS = "stacksam_waits"  # property of the application
 
 
 class StacksamWidget(Dock):
@@ -622,16 +624,28 @@ def _closer(
 ) -> Callable[..., None]:
     """What is left to do when the dock is gone; holds no reference to it."""
     application = QApplication.instance()
+    if not application.property(_WAITS):
+        application.setProperty(_WAITS, True)
+        application.aboutToQuit.connect(_wait)
 
     def close(*_: object) -> None:
         bridge.close()
         if events:
-            application.aboutToQuit.disconnect(close)
+            application.aboutToQuit.disconnect(leave)
         while events:
             emitter, callback = events.pop()
             emitter.disconnect(callback)
         exporting.set()
         controller.shut_down()
 
-    application.aboutToQuit.connect(close)
+    def leave() -> None:
+        close()
+        wait_for_closed()
+
+    application.aboutToQuit.connect(leave)
     return close
+
+
+def _wait() -> None:
+    """Wait for what was asked for in docks that were closed; at the end, when no window is held up by it."""
+    wait_for_closed()
