@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_mod
 from desk import Desk, hold_thread
 from random_model import DiscPredictor, random_model, small_stack
 
-from stacksam import Box, Point
+from stacksam import Box, Mask, Point
 from stacksam.errors import InputError, StorageError
 from stacksam.plugin.controller import Opening
 from stacksam.session.session import Session
@@ -334,6 +334,33 @@ def test_what_is_asked_between_two_clicks_comes_between_them(desk):
     desk.turn(lambda: desk.objects() == (2,))
     assert desk.controller.prompts == (B,)
     assert desk.controller.session.history == ("add", "remove", "add")
+
+
+def square(y, x):
+    mask = np.zeros((64, 64), bool)
+    mask[y : y + 6, x : x + 6] = True
+    return mask
+
+
+def test_strokes_and_clicks_that_are_being_answered_all_hold(desk):
+    desk.open()
+    before, session = desk.controller.mask(1, 0), desk.controller.session
+    go_on = hold_thread(desk)
+    desk.controller.paint(Mask(0, 1, square(50, 5)), before)
+    np.testing.assert_array_equal(desk.controller.mask(1, 0), square(50, 5))
+    desk.controller.paint(Mask(2, 1, square(5, 5)), before)
+    desk.controller.add(Point(0, 1, (20.0, 20.0)))
+    desk.controller.paint(Mask(0, 1, square(50, 5) | square(50, 50)), square(50, 5))
+    desk.controller.paint(Mask(0, 1, square(50, 50)), square(50, 5) | square(50, 50))  # the first is erased
+    go_on.set()
+    desk.turn(lambda: not desk.controller._in_flight)
+    mask = session.mask(1, 0)
+    assert mask[20, 20]
+    assert mask[square(50, 50)].all()
+    assert not mask[square(50, 5)].any()
+    np.testing.assert_array_equal(session.mask(1, 2), square(5, 5))
+    assert session.history == ("add",) * 4  # the last two strokes were answered together
+    assert desk.busy[-1] == ""
 
 
 def test_undo_while_a_click_waits_takes_that_click_back(desk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,28 @@ def test_what_is_asked_beside_the_stack_changes_no_frame(followed, qtbot):
         dock.commands.mark_absent()
     settle(dock, qtbot)
     assert dock.controller.session.locked_frames(1) == ()
+
+
+def stroke(layer, place):
+    """Paint as the mouse does, by a stroke that is over when the button is let go."""
+    with layer.block_history():
+        layer.paint(place, 1)
+
+
+def test_a_stroke_is_under_the_brush_again_while_it_is_being_answered(started, qtbot):
+    dock, go_on = started, threading.Event()
+    layers = dock.layers
+    dock.commands.use("paint")
+    dock.controller.run(lambda: go_on.wait(30), print, "Waiting")
+    stroke(layers.paint, (0, 20, 10))
+    dock.layers.go_to(1)
+    assert not layers.buffer.mask.any()
+    dock.layers.go_to(0)
+    assert layers.buffer.mask[20, 10]
+    stroke(layers.paint, (0, 50, 40))
+    go_on.set()
+    settle(dock, qtbot)
+    mask = dock.controller.session.mask(1, 0)
+    assert mask[20, 10]
+    assert mask[50, 40]
+    assert not mask[35, 25]

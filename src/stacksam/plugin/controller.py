@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from stacksam.errors import InputError
@@ -23,7 +24,7 @@ from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
 from stacksam.session.predictor import Settings
-from stacksam.session.prompts import Prompt, check_prompt
+from stacksam.session.prompts import Mask, Prompt, check_prompt
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
@@ -96,6 +97,8 @@ class Controller:
         self._snapshots = Snapshots()
         self._batch: list[Prompt] = []  # prompts that wait, since something else was asked
         self._batch_number = 0
+        self._strokes: list[tuple[Mask, NDArray[np.bool_]]] = []  # that wait, and what each was painted on
+        self._strokes_on: tuple[int, int] | None = None  # object and frame that they are for
         self._in_flight: list[Prompt] = []
         self._seen: set[int] = set()  # frames that were looked at
         self._pending_lock = threading.Lock()
@@ -233,22 +236,75 @@ class Controller:
         """Answer prompts; those that wait already are answered together with them."""
         session = self._open_session()
         checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
-        batch, key = self._batch, f"add {self._batch_number}"
+        if self._strokes_on is not None:
+            self._next_batch()
+        batch = self._batch
         with self._pending_lock:
             batch += checked
-        self._in_flight += checked
-        self.busy.emit(self._looking(session, {p.frame for p in checked}))
-        taken: list[Prompt] = []
 
-        def work() -> set[int]:
+        def say(taken: list[Prompt]) -> None:
             with self._pending_lock:
-                taken[:] = batch
+                taken += batch
                 batch.clear()
             if taken:
                 session.add(*taken)
-                self._touched({p.frame for p in taken})
-                for prompt in taken:
-                    self._forget_change(prompt.object_id, [prompt.frame])
+
+        self._say(session, checked, say, f"add {self._batch_number}")
+
+    def paint(self, painted: Mask, before: NDArray[np.bool_]) -> None:
+        """Change the mask of an object as one that was shown was changed with the brush.
+
+        What is being answered meanwhile, clicks as well as strokes, holds too.
+
+        Parameters
+        ----------
+        painted : Mask
+            What the brush left.
+        before : (H, W) bool array
+            What was there before the stroke.
+        """
+        session = self._open_session()
+        place = painted.object_id, painted.frame
+        if self._strokes_on != place:
+            self._next_batch()
+            self._strokes_on = place
+        strokes = self._strokes
+        with self._pending_lock:
+            strokes.append((painted, before))
+
+        def say(taken: list[Prompt]) -> None:
+            with self._pending_lock:
+                made = list(strokes)
+                strokes.clear()
+            taken += [after for after, _ in made]
+            mask = session.mask(*place)
+            for after, former in made:
+                mask = (mask & (after.mask | ~former)) | (after.mask & ~former)
+            if made:
+                session.add(replace(painted, mask=mask))
+
+        self._say(session, [painted], say, f"paint {self._batch_number}")
+
+    def mask(self, object_id: int, frame: int) -> NDArray[np.bool_]:
+        """The mask (H, W) of an object on a frame as it was painted last, be it answered or not."""
+        painted = [
+            p for p in self._in_flight if isinstance(p, Mask) and (p.object_id, p.frame) == (object_id, frame)
+        ]
+        return painted[-1].mask if painted else self._open_session().mask(object_id, frame)
+
+    def _say(
+        self, session: Session, prompts: list[Prompt], say: Callable[[list[Prompt]], None], key: str
+    ) -> None:
+        """Have prompts answered by `say`, which puts those that it answers into the list that it is given."""
+        self._in_flight += prompts
+        self.busy.emit(self._looking(session, {p.frame for p in prompts}))
+        taken: list[Prompt] = []
+
+        def work() -> set[int]:
+            say(taken)
+            self._touched({p.frame for p in taken})
+            for prompt in taken:
+                self._forget_change(prompt.object_id, [prompt.frame])
             return {p.object_id for p in taken}
 
         def arrived() -> None:
@@ -557,6 +613,7 @@ class Controller:
     def _next_batch(self) -> None:
         """Prompts from here on are not said together with those before; what was asked comes between."""
         self._batch, self._batch_number = [], self._batch_number + 1
+        self._strokes, self._strokes_on = [], None
 
     def _show(self, state: State) -> None:
         self.state = state

@@ -59,6 +59,9 @@ class PromptSink(Protocol):
     def add(self, *prompts: Prompt) -> None:
         """Take new prompts."""
 
+    def paint(self, painted: Mask, before: NDArray[np.bool_]) -> None:
+        """Take what the brush made of a mask."""
+
     def remove(self, *prompts: Prompt) -> None:
         """Take prompts back."""
 
@@ -104,6 +107,7 @@ class SessionLayers:
         )
         self.result.editable = False
         self.buffer = PaintBuffer(placement.layout)
+        self._unpainted = self.buffer.mask  # what is under the brush, as it was before the stroke
         self.paint: Labels = viewer.add_labels(
             self.buffer, name=f"{name} brush", opacity=0.7, visible=False, multiscale=False, **kwargs
         )
@@ -339,6 +343,7 @@ class SessionLayers:
     def put_paint(self, frame: int, mask: NDArray[np.bool_]) -> None:
         """Put a mask (H, W) on a frame under the brush."""
         self.buffer.put(frame, mask)
+        self._unpainted = self.buffer.mask
         self.paint.refresh(extent=False, thumbnail=False)
 
     # Reading
@@ -356,9 +361,10 @@ class SessionLayers:
         frame = self.frame
         if frame is None or self._own:
             return
-        mask = self.buffer.mask
-        if mask.any() or (self.view.frame(frame) == self.sink.current).any():
-            self._send(lambda: self.sink.add(Mask(frame, self.sink.current, mask)))
+        before, mask = self._unpainted, self.buffer.mask
+        self._unpainted = mask
+        if mask.any() or before.any():
+            self._send(lambda: self.sink.paint(Mask(frame, self.sink.current, mask), before))
 
     def _read_prompts(self) -> None:
         """Send what differs between the layers and what they were made to show."""

@@ -586,10 +586,10 @@ class StacksamWidget(Dock):
 
     def load_paint(self) -> None:
         """Put the current object's mask under the brush."""
-        layers, session = self.layers, self.controller.session
-        if layers is None or session is None or layers.frame is None:
+        layers = self.layers
+        if layers is None or self.controller.session is None or layers.frame is None:
             return
-        layers.put_paint(layers.frame, session.mask(self.controller.current, layers.frame))
+        layers.put_paint(layers.frame, self.controller.mask(self.controller.current, layers.frame))
 
     def _show_help(self) -> None:
         QMessageBox.information(self, "Keys of stacksam", help_text())
