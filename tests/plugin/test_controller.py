@@ -436,6 +436,21 @@ def test_of_two_sessions_that_are_asked_for_the_newer_one_is_opened(desk, tmp_pa
         pass  # nobody holds it any more
 
 
+def test_a_session_that_is_asked_for_twice_is_opened(desk, tmp_path):
+    stack = small_stack()
+    opening = Opening(lambda: stack, folder=lambda *_: tmp_path / "s")
+    desk.controller.open(opening)
+    made = threading.Event()
+    desk.controller.run(made.set, print, "Waiting")
+    assert made.wait(30)  # it is made, but the main thread has not heard of it
+    assert desk.controller.opening
+    desk.controller.open(opening)
+    desk.turn(lambda: desk.controller.session is not None)
+    assert not desk.controller.opening
+    assert desk.failed == []
+    desk.add(A)
+
+
 def test_shutting_down_closes_the_session_on_disk(monkeypatch, tmp_path):
     monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
     monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())

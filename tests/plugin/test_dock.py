@@ -106,3 +106,47 @@ def test_a_stroke_is_under_the_brush_again_while_it_is_being_answered(started, q
     assert mask[20, 10]
     assert mask[50, 40]
     assert not mask[35, 25]
+
+
+def test_what_was_found_stays_on_the_image_when_that_is_moved(followed, qtbot):
+    layers, image = followed.layers, followed.viewer.layers[0]
+    image.scale, image.translate = (1, 0.5, 0.25), (2, 30, -10)
+    image.rotate = 30
+    image.affine = np.array([[1, 0, 0, 0], [0, 2, 0, 5], [0, 0.5, 1, 3], [0, 0, 0, 1]])
+    image.units = ("second", "um", "um")
+    place = np.array([3.0, 21.0, 22.0])
+    for layer in layers.all:
+        np.testing.assert_allclose(layer.data_to_world(place), image.data_to_world(place))
+        assert layer.units == image.units
+    layers.go_to(5)
+    assert layers.frame == 5
+    layers.points.add(layers.points.world_to_data(image.data_to_world((5, 40.0, 41.0))))
+    layers._read_prompts()
+    settle(followed, qtbot)
+    assert followed.controller.state.prompts[-1].yx == pytest.approx((40, 41))
+
+
+def test_start_cannot_be_pressed_while_a_session_is_being_opened(dock, qtbot):
+    start, go_on = dock.image_part.start, threading.Event()
+    assert start.isEnabled()
+    dock.controller.run(lambda: go_on.wait(30), print, "Waiting")
+    start.click()
+    dock.viewer.add_labels(np.zeros((8, 64, 64), np.uint8))
+    dock.viewer.add_image(np.zeros((8, 64, 64), np.float32))
+    assert not start.isEnabled()
+    go_on.set()
+    qtbot.waitUntil(lambda: dock.layers is not None, timeout=30_000)
+    assert start.isEnabled()
+
+
+def test_an_image_that_cannot_be_worked_on_is_not_offered_when_another_comes(dock, monkeypatch):
+    def refuse(*_):
+        raise InputError("the layer holds nothing")
+
+    part = dock.image_part
+    monkeypatch.setattr(part, "describe", refuse)
+    part.choose(dock.viewer.add_image(np.zeros((8, 64, 64), np.float32)))
+    for _ in range(2):
+        assert not part.start.isEnabled()
+        assert part.message.text() == "the layer holds nothing"
+        dock.viewer.add_image(np.zeros((8, 64, 64), np.float32))

@@ -107,23 +107,26 @@ class Controller:
         self._news: News | None = None
         self._news_lock = threading.Lock()
         self._stop_download = threading.Event()
-        self._opening = 0  # grows when what is being opened is no longer wanted
+        self._wanted = 0  # grows when what is being opened is no longer wanted
         self._made: Session | None = None  # the newest; the engine's thread closes it at the end
         self._pass: Stream | None = None
         self.following = False
+        self.opening = False
 
     # Opening and closing
 
     def open(self, opening: Opening) -> None:
         """Make a session; one that is open is closed first."""
         self.close_session()
-        token = self._opening
+        token = self._wanted
+        self.opening = True
         self._stop_download.clear()
         self.busy.emit("Preparing the stack and the model …")
         snapshots = self._snapshots = Snapshots()
         self._seen.clear()
 
         def work() -> tuple[Session, State]:
+            self._close_made()  # also one that was not shown yet when another was asked for
             stack = opening.stack()
             model = self._load(opening.model, opening.device)
             folder = None if opening.folder is None else opening.folder(stack, model)
@@ -137,9 +140,10 @@ class Controller:
 
         def done(made: tuple[Session, State]) -> None:
             session, state = made
-            if token != self._opening:  # something else was asked for meanwhile
+            if token != self._wanted:  # something else was asked for meanwhile
                 self._engine.submit(session.close, failed=self._fail("Closing"))
                 return
+            self.opening = False
             self.session, self.changed = session, {}
             self.new_object()
             self.opened.emit(session)
@@ -153,7 +157,12 @@ class Controller:
                     f"Continued where it was left: {count} {'object' if count == 1 else 'objects'}"
                 )
 
-        self._engine.submit(work, done, failed=self._fail("Opening"), key="open", passing=True)
+        def failed(error: Exception) -> None:
+            if token == self._wanted:
+                self.opening = False
+                self._fail("Opening")(error)
+
+        self._engine.submit(work, done, failed=failed, key="open", passing=True)
 
     def _load(self, name: str, device: str | None) -> Model:
         wanted = (name, device)
@@ -176,7 +185,8 @@ class Controller:
 
     def close_session(self) -> None:
         """Close the session; what it has found is on disk."""
-        self._opening += 1
+        self._wanted += 1
+        self.opening = False
         self._engine.cancel()
         session, self.session = self.session, None
         if session is None:

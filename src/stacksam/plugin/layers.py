@@ -37,6 +37,7 @@ _REFRESH_3D_MS = 1500  # the whole volume is read each time
 _SETTLE_MS = 30  # after the last event of a drag
 _LEAST_AREA = 2.0  # of a drawn outline, in pixels; less is a slip of the hand
 _SYMBOLS = {True: "disc", False: "x"}
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _TOOLS = {
     (Points, "add"): "point",
     (Shapes, "add_rectangle"): "box",
@@ -147,6 +148,7 @@ class SessionLayers:
             (viewer.dims.events.ndisplay, self._turned),
             (viewer.layers.selection.events.active, self._reached),
             *((layer.events.mode, self._reached) for layer in (self.points, self.boxes, self.paint)),
+            *((placement.layer.events[name], self._moved) for name in _PLACE),
         ]
         for emitter, callback in self._connected:
             emitter.connect(callback)
@@ -336,6 +338,14 @@ class SessionLayers:
         tool = _TOOLS.get((type(active), str(active.mode)))
         if tool is not None and tool != self.tool:
             self._taken(tool)
+
+    def _moved(self, _event: Any = None) -> None:
+        """Lie where the image lies."""
+        if self.placement.layer.ndim != self._image_ndim:
+            return
+        for name, value in self.placement.layer_kwargs().items():
+            for layer in self.all:
+                setattr(layer, name, value)
 
     def _turned(self, _event: Any = None) -> None:
         self.use(self.tool)

@@ -78,6 +78,7 @@ class StacksamWidget(Dock):
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
         self._watched: Image | None = None  # the one that is described
+        self._usable = False  # whether it can be worked on
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
         self._opening = ""  # what is being done before there is a session
@@ -200,23 +201,28 @@ class StacksamWidget(Dock):
             if layer is not None:
                 layer.events.data.connect(self._layer_chosen)
             self._watched = layer
-        if layer is None:
-            self.image_part.show_preview(None)
-            return
+        self._usable = False
         try:
+            if layer is None:
+                self.image_part.show_preview(None)
+                return
             shown = shown_index(layer, self.viewer.dims.point, self.viewer.dims.units)
             self.image_part.describe(layer, self.viewer.dims.axis_labels, shown)
             self.image_part.set_message("")
-            self.image_part.start.setEnabled(True)
+            self._usable = True
+            self._preview.start()
         except StacksamError as error:
             self.image_part.set_message(str(error))
-            self.image_part.start.setEnabled(False)
-            return
-        self._preview.start()
+        finally:
+            self._show_start()
+
+    def _show_start(self) -> None:
+        """Let Start be pressed if there is something to start, and it is not being started."""
+        self.image_part.start.setEnabled(self._usable and not self.controller.opening)
 
     def _show_preview(self) -> None:
         layer = self.image_part.layer()
-        if layer is None or not self.image_part.start.isEnabled():
+        if layer is None or not self._usable:
             return
         try:
             choice = self.image_part.choice()
@@ -270,7 +276,6 @@ class StacksamWidget(Dock):
         self._let_go()  # of the image that was worked on before
         self._image, self._choice = layer, choice
         layer.events.data.connect(self._data_replaced)
-        self.image_part.start.setEnabled(False)
         self.controller.open(
             Opening(
                 opener,
@@ -280,6 +285,7 @@ class StacksamWidget(Dock):
                 None if origin.get("folder") else config.settings(),  # a session keeps its own
             )
         )
+        self._show_start()
 
     def _config(self) -> Any:
         try:
@@ -300,7 +306,7 @@ class StacksamWidget(Dock):
         count = session.stack.n_frames
         self.sections[0].set_note(f"{session.stack.name} · {count} frame{'' if count == 1 else 's'}")
         self.sections[1].set_note(self.model_part.name())
-        self.image_part.start.setEnabled(True)
+        self._show_start()
         self.image_part.set_running(session.stack.name)
         self.model_part.refresh()
         self._current_changed(self.controller.current)
@@ -336,7 +342,7 @@ class StacksamWidget(Dock):
         self._let_go()
         self.set_open(False)
         self.image_part.set_running(None)
-        self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self._show_start()
         self._show_progress(None)
         self._tell_next()
 
@@ -461,7 +467,7 @@ class StacksamWidget(Dock):
             self.sections[1].set_folded(False)
 
     def _failed(self, title: str, error: Exception) -> None:
-        self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self._show_start()
         self._refused(error, title)
 
     def _refused(self, error: Exception, title: str = "") -> None:
