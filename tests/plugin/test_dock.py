@@ -150,3 +150,15 @@ def test_an_image_that_cannot_be_worked_on_is_not_offered_when_another_comes(doc
         assert not part.start.isEnabled()
         assert part.message.text() == "the layer holds nothing"
         dock.viewer.add_image(np.zeros((8, 64, 64), np.float32))
+
+
+def test_the_note_names_the_model_that_is_at_work(started, qtbot):
+    note, panel = started.sections[1].note, started.model_part
+    qtbot.waitUntil(lambda: "a mask" in note.text(), timeout=30_000)
+    panel.choose("another.pt")
+    started._show_pace(started.controller.session, 0.02)
+    assert note.text() == "random on cpu · 20 ms a mask"
+    assert "20 ms" not in panel.about.text()
+    started.controller.close_session()
+    started._show_pace(started.controller.session, 0.03)
+    assert "30 ms" not in note.text()

@@ -66,11 +66,11 @@ def duration(seconds: float) -> str:
 class ModelPanel(QWidget):
     """Which model, on which device, and what to expect of it."""
 
-    changed = Signal()
     cancel_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._pace = ("", "")  # the model it is of, and in words
         self.model = QComboBox()
         self.model.setToolTip("nano comes with stacksam and is quick; SAM 2.1 models are larger and slower")
         self.device = QComboBox()
@@ -100,8 +100,6 @@ class ModelPanel(QWidget):
         form.addRow(self._download)
         self.refresh()
         self.model.currentIndexChanged.connect(self._describe)
-        self.model.currentIndexChanged.connect(self.changed)
-        self.device.currentIndexChanged.connect(self.changed)
         self._describe()
 
     def refresh(self) -> None:
@@ -143,11 +141,13 @@ class ModelPanel(QWidget):
             self.about.setText(f"Official SAM 2 model; {size}are fetched once, when you press Start.")
         else:
             self.about.setText(f"Checkpoint {name}")
+        if name == self._pace[0]:
+            self.about.setText(f"{self.about.text()} {self._pace[1]}".rstrip())
 
-    def set_pace(self, text: str) -> None:
-        """Say what this machine makes of the model."""
+    def set_pace(self, name: str, text: str) -> None:
+        """Say what this machine makes of a model, while that is chosen."""
+        self._pace = (name, text)
         self._describe()
-        self.about.setText(f"{self.about.text()} {text}")
 
     def set_download(self, progress: Progress | None) -> None:
         """Show how far a download has come; None for none."""

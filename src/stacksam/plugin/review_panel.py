@@ -89,6 +89,8 @@ class ReviewPanel(QWidget):
 
     def set_current(self, object_id: int) -> None:
         """The object that buttons and thumbnails are for."""
+        if object_id != self._current:
+            self.gallery.set_items(())
         self._current = object_id
         if self.everyone.isChecked():
             self.strip.set_current(object_id)
@@ -104,10 +106,11 @@ class ReviewPanel(QWidget):
             self.gallery.set_frame(frame)
         self._tell()
 
-    def set_thumbs(self, thumbs: Sequence[Thumb]) -> None:
-        """Thumbnails of the current object."""
-        self.gallery.set_color(color_of(self._current))
-        self.gallery.set_items(thumbs)
+    def set_thumbs(self, object_id: int, thumbs: Sequence[Thumb]) -> None:
+        """Thumbnails of an object; if it is not the current one any more, they are not shown."""
+        if object_id == self._current:
+            self.gallery.set_color(color_of(object_id))
+            self.gallery.set_items(thumbs)
 
     def span(self) -> tuple[int, int] | None:
         """First and last frame that keys and buttons are for: those selected in the strip, or the one shown.

@@ -305,7 +305,9 @@ class StacksamWidget(Dock):
         self.sections[FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
         count = session.stack.n_frames
         self.sections[0].set_note(f"{session.stack.name} · {count} frame{'' if count == 1 else 's'}")
-        self.sections[1].set_note(self.model_part.name())
+        self.sections[1].set_note(session.model.name)
+        self._pace = None  # that of another model, or on another stack
+        self.model_part.set_pace("", "")
         self._show_start()
         self.image_part.set_running(session.stack.name)
         self.model_part.refresh()
@@ -372,18 +374,17 @@ class StacksamWidget(Dock):
 
         def each(seconds: float | None) -> None:
             if seconds is not None:
-                self.bridge.deliver(lambda: self._show_pace(seconds))
+                self.bridge.deliver(lambda: self._show_pace(session, seconds))
 
         self.controller.aside(seconds_per_mask(session.model), each, "Timing the model")
 
-    def _show_pace(self, seconds: float) -> None:
-        session = self.controller.session
-        if session is None:
+    def _show_pace(self, session: Session | None, seconds: float) -> None:
+        if session is None or session is not self.controller.session:
             return
-        device = session.model.device
-        self.model_part.set_pace(told(seconds, session.stack.n_frames, device))
+        name, device = session.model.name, session.model.device
+        self.model_part.set_pace(name, told(seconds, session.stack.n_frames, device))
         pace = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-        self.sections[1].set_note(f"{self.model_part.name()} on {device.type} · {pace} a mask")
+        self.sections[1].set_note(f"{name} on {device.type} · {pace} a mask")
 
     # Showing
 
@@ -457,7 +458,7 @@ class StacksamWidget(Dock):
         if progress is not None and progress.seconds_each is not None:
             self._pace = progress.seconds_each
         elif self._pace is not None:
-            self._show_pace(self._pace)
+            self._show_pace(self.controller.session, self._pace)
         if progress is None or progress.done == 0:
             self._tell_next()
 
@@ -555,7 +556,7 @@ class StacksamWidget(Dock):
         state, current = self.controller.state, self.controller.current
         scores = state.scores.get(current)
         if scores is None or self.controller.session is None or self.layers is None:
-            self.review_part.set_thumbs(())
+            self.review_part.set_thumbs(current, ())
             return
         here = self.layers.frame or 0
         frames = sorted(sorted(scores.frames.tolist(), key=lambda f: abs(f - here))[:_THUMBS])
@@ -579,7 +580,12 @@ class StacksamWidget(Dock):
                 made.append(Thumb(frame, *seen, values[frame]))
             return made
 
-        self.controller.ask(work, self.review_part.set_thumbs, "Thumbnails", key="thumbs")
+        self.controller.ask(
+            work,
+            lambda made: self.review_part.set_thumbs(current, made),
+            "Thumbnails",
+            key="thumbs",
+        )
 
     def _keep_paint(self) -> None:
         """Bring the brush in step with what was found, but for strokes that are being made or answered."""
