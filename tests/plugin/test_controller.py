@@ -178,6 +178,50 @@ def test_what_a_correction_changed_is_shown_until_it_is_accepted(desk):
     assert desk.controller.changed[1] == {5}
 
 
+def corrected(desk):
+    """Follow an object, correct it on frame 2, and follow it again."""
+    desk.open()
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: desk.controller.state.objects and desk.controller.state.objects[0].n_frames == 6)
+    desk.add(Point(2, 1, (24.0, 20.0)))
+    desk.controller.follow("forward")
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(desk.inbox.empty)
+    assert desk.controller.changed[1] == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: c.undo(),
+        lambda c: c.remove_objects([1]),
+        lambda c: c.add(Point(4, 1, (30.0, 20.0))),
+        lambda c: c.remove(Point(2, 1, (24.0, 20.0))),
+    ],
+    ids=["undo", "removal", "another correction", "a prompt is taken back"],
+)
+def test_what_a_correction_changed_is_forgotten_with_it(desk, act):
+    corrected(desk)
+    act(desk.controller)
+    desk.turn(lambda: not any(desk.controller.changed.values()))
+
+
+def test_what_a_correction_changed_is_still_shown_after_acceptance_was_undone(desk):
+    corrected(desk)
+    desk.controller.accept(1, [0])
+    desk.controller.undo()
+    desk.turn(lambda: "Undone: acceptance" in desk.noted)
+    assert desk.controller.changed[1] == {3, 4, 5}
+
+
+def test_what_comes_out_as_before_counts_as_unchanged(desk):
+    corrected(desk)
+    desk.controller.follow("forward", restart=True)
+    desk.turn(lambda: not desk.controller.following)
+    assert not any(desk.controller.changed.values())
+
+
 def test_accepting_what_is_not_there_is_told(desk):
     desk.open()
     desk.add(A)

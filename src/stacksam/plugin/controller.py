@@ -35,6 +35,7 @@ Reach = Literal["all", "to here", "to the next accepted frame"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
+_NO_CORRECTIONS = (None, "rename", "lock", "unlock")  # actions after which the masks are the same
 _CLOSING_SECONDS = 30.0
 _SAME = 0.98  # IoU from which on a mask that was computed anew counts as unchanged
 
@@ -92,7 +93,7 @@ class Controller:
         self.state: State = EMPTY
         self.current: int = 1
         self.positive = True
-        self.changed: dict[int, set[int]] = {}
+        self.changed: dict[int, set[int]] = {}  # frames that came out differently after the last correction
         self._model: Model | None = None
         self._snapshots = Snapshots()
         self._batch: list[Prompt] = []  # prompts that wait, since something else was asked
@@ -313,8 +314,7 @@ class Controller:
         def work() -> set[int]:
             say(taken)
             self._touched({p.frame for p in taken})
-            for prompt in taken:
-                self._forget_change(prompt.object_id, [prompt.frame])
+            self._forget_changes({p.object_id for p in taken})
             return {p.object_id for p in taken}
 
         def arrived() -> None:
@@ -346,6 +346,7 @@ class Controller:
                 if prompt in session.prompts:
                     session.remove(prompt)
             self._touched(None)
+            self._forget_changes({p.object_id for p in prompts})
             return {p.object_id for p in prompts}
 
         self._submit(session, work, "Removing a prompt")
@@ -359,6 +360,7 @@ class Controller:
             if old in session.prompts:
                 session.replace(old, new)
             self._touched(None)
+            self._forget_changes({old.object_id, new.object_id})
             return {old.object_id, new.object_id}
 
         self._submit(session, work, "Moving a prompt")
@@ -374,6 +376,7 @@ class Controller:
             index = (places[0] + 1 if places else 0) % len(found)
             chosen = session.choose(object_id, frame, index)
             self._touched({frame})
+            self._forget_changes({object_id})
             text = f"Reading {index + 1} of {len(found)}, predicted IoU {chosen.predicted_iou:.2f}"
             self._deliver(lambda: self.noted.emit(text))
             return {object_id}
@@ -388,6 +391,7 @@ class Controller:
         def work(session: Session) -> None:
             for object_id in object_ids:
                 session.remove_object(object_id)
+            self._forget_changes(object_ids)
 
         self._act("Removing objects", work)
         if self.current in object_ids:  # its id is not given again
@@ -399,7 +403,12 @@ class Controller:
 
     def merge(self, into: int, others: Collection[int]) -> None:
         """Make several objects one."""
-        self._act("Merging", lambda s: s.merge(into, others))
+
+        def work(session: Session) -> None:
+            session.merge(into, others)
+            self._forget_changes({into, *others})
+
+        self._act("Merging", work)
         if self.current in others:
             self.set_current(into)
 
@@ -449,6 +458,8 @@ class Controller:
             name = act(session)
             exchanged.append(name)
             self._touched(None)
+            if name not in _NO_CORRECTIONS:
+                self.changed.clear()
             text = nothing if name is None else f"{past}: {action_name(name)}"
             self._deliver(lambda: self.noted.emit(text))
 
@@ -507,6 +518,8 @@ class Controller:
         def each(update: Update) -> None:
             if update.kept is not None and update.kept < _SAME:
                 self.changed.setdefault(update.object_id, set()).add(update.frame)
+            else:
+                self._forget_change(update.object_id, [update.frame])
             self._touched({update.frame}, meter.step(update.frame))
             self._snapshot(session, ids)
 
@@ -658,6 +671,11 @@ class Controller:
 
     def _forget_change(self, object_id: int, frames: Collection[int]) -> None:
         self.changed.get(object_id, set()).difference_update(frames)
+
+    def _forget_changes(self, object_ids: Collection[int]) -> None:
+        """Forget what former corrections of objects changed: they are corrected anew, or gone."""
+        for object_id in object_ids:
+            self.changed.pop(object_id, None)
 
     def _fail(self, title: str) -> Callable[[Exception], None]:
         def failed(error: Exception) -> None:
