@@ -162,3 +162,39 @@ def test_the_note_names_the_model_that_is_at_work(started, qtbot):
     started.controller.close_session()
     started._show_pace(started.controller.session, 0.03)
     assert "30 ms" not in note.text()
+
+
+def followed_to(dock, qtbot):
+    """Press Follow, and wait; the frames on which each object is then."""
+    dock.acts["follow"]()
+    qtbot.waitUntil(lambda: not dock.controller.following, timeout=30_000)
+    settle(dock, qtbot)
+    return {i: dock.controller.session.frames_of(i) for i in dock.controller.state.object_ids}
+
+
+def test_objects_are_followed_to_the_frame_shown_and_no_further(started, qtbot):
+    dock = started
+    dock.controller.add(Point(0, 1, (20.0, 20.0)), Point(7, 2, (40.0, 40.0)))
+    dock.layers.go_to(3)
+    dock.follow_part.set_reach("to here")
+    assert followed_to(dock, qtbot) == {1: (0, 1, 2, 3), 2: (3, 4, 5, 6, 7)}
+    dock.layers.go_to(5)
+    dock.follow_part.set_direction("backward")
+    assert followed_to(dock, qtbot) == {1: (0, 1, 2, 3), 2: (3, 4, 5, 6, 7)}
+    dock.follow_part.set_direction("forward")
+    assert followed_to(dock, qtbot) == {1: (0, 1, 2, 3, 4, 5), 2: (3, 4, 5, 6, 7)}
+
+
+def test_an_object_that_was_said_to_be_gone_comes_back_when_it_is_followed_anew(followed, qtbot):
+    dock, session = followed, followed.controller.session
+    dock.layers.go_to(4)
+    dock.acts["mark_absent"]()
+    settle(dock, qtbot)
+    assert not session.mask(1, 4).any()
+    dock.review_part.unlock.click()
+    followed_to(dock, qtbot)
+    assert not session.mask(1, 4).any()
+    dock.follow_part.set_reach("all anew")
+    followed_to(dock, qtbot)
+    assert session.mask(1, 4).any()
+    assert dock.follow_part.reach_name() == "all"

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QInputDialog
 
 from stacksam.errors import InputError
+from stacksam.plugin.controller import Span
 from stacksam.plugin.coords import shown_index
+from stacksam.session.plan import Direction
 from stacksam.session.prompts import Mask
 from stacksam.tracks.review import FINE, worst
 
@@ -112,21 +114,33 @@ class Commands:
             objects = self.dock.objects_part.selected()
             if not objects:
                 raise InputError("no object is selected in the table; select some, or follow all")
-        first = last = None
+        direction, first, last = self.dock.follow_part.direction, None, None
         if reach == "to here":
-            first, last = self._span_to_here(objects)
-        elif reach == "to the next accepted frame":
+            self.controller.follow_spans(self._spans_to_here(direction, objects))
+            return
+        if reach == "to the next accepted frame":
             first, last = self._span_to_accepted(objects)
-        self.controller.follow(self.dock.follow_part.direction, objects=objects, first=first, last=last)
+        anew = reach == "all anew"
+        self.controller.follow(direction, objects=objects, first=first, last=last, restart=anew)
+        if anew:  # once: what is left of it after a stop is not begun anew
+            self.dock.follow_part.set_reach("all")
 
-    def _span_to_here(self, objects: tuple[int, ...] | None) -> tuple[int, int]:
-        """From the prompted frames to the frame that is shown."""
+    def _spans_to_here(self, direction: Direction, objects: tuple[int, ...] | None) -> list[Span]:
+        """From the nearest prompted frame of each object to the frame that is shown."""
         here = self.dock.frame()
-        frames = [here]
-        for row in self.controller.state.objects:
-            if row.prompted and (objects is None or row.object_id in objects):
-                frames.append(min(row.prompted, key=lambda f: abs(f - here)))
-        return min(frames), max(frames)
+        prompted: dict[int, set[int]] = {}
+        for prompt in self.controller.prompts:
+            if objects is None or prompt.object_id in objects:
+                prompted.setdefault(prompt.object_id, set()).add(prompt.frame)
+        nearest = {i: min(frames, key=lambda f: abs(f - here)) for i, frames in prompted.items()}
+        before = {i: frame for i, frame in nearest.items() if frame < here}
+        after = {i: frame for i, frame in nearest.items() if frame > here}
+        spans = []
+        if before and direction != "backward":
+            spans.append(Span("forward", tuple(before), min(before.values()), here))
+        if after and direction != "forward":
+            spans.append(Span("backward", tuple(after), here, max(after.values())))
+        return spans or [Span(direction, objects, here, here)]
 
     def _span_to_accepted(self, objects: tuple[int, ...] | None) -> tuple[int | None, int | None]:
         """Between the accepted frames that are nearest to the one that is shown."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -29,9 +29,9 @@ from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
 
-__all__ = ["Controller", "Opening", "Reach"]
+__all__ = ["Controller", "Opening", "Reach", "Span"]
 
-Reach = Literal["all", "to here", "to the next accepted frame"]
+Reach = Literal["all", "to here", "to the next accepted frame", "all anew"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
@@ -63,6 +63,25 @@ class Opening:
     device: str | None = None
     folder: Callable[[Stack, Model], Path] | None = None
     settings: Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which objects are to be followed where; see :meth:`Session.propagate`.
+
+    Attributes
+    ----------
+    direction : {"both", "forward", "backward"}
+    objects : tuple of int, optional
+        All by default.
+    first, last : int, optional
+        Both included; the whole stack by default.
+    """
+
+    direction: Direction = "both"
+    objects: tuple[int, ...] | None = None
+    first: int | None = None
+    last: int | None = None
 
 
 class Controller:
@@ -493,9 +512,14 @@ class Controller:
         restart: bool = False,
     ) -> None:
         """Carry objects from their prompted frames to others; see :meth:`Session.propagate`."""
+        ids = None if objects is None else tuple(objects)
+        self.follow_spans([Span(direction, ids, first, last)], restart=restart)
+
+    def follow_spans(self, spans: Collection[Span], *, restart: bool = False) -> None:
+        """Do the same for several spans, one after the other."""
         session = self._open_session()
         known = sorted({*self.state.object_ids, *(p.object_id for p in self._in_flight)})
-        ids = tuple(known if objects is None else objects)
+        ids = sorted({i for span in spans for i in (known if span.objects is None else span.objects)})
         unknown = [i for i in ids if i not in known]
         if not ids or unknown:
             raise InputError(
@@ -508,12 +532,16 @@ class Controller:
 
         def begin() -> Iterator[Update]:
             again, anew[0] = anew[0], False
-            alive = tuple(i for i in ids if i in session.object_ids)
-            if not alive:
-                return iter(())
-            span: dict[str, Any] = {"objects": alive, "first": first, "last": last, "restart": again}
-            meter.left(session.work_left(direction, **span))
-            return session.propagate(direction, **span)
+            there = set(ids).intersection(session.object_ids)
+            wanted = []
+            for span in spans:
+                alive = tuple(sorted(there if span.objects is None else there.intersection(span.objects)))
+                if alive:
+                    ends = {"first": span.first, "last": span.last}
+                    scope: dict[str, Any] = {"objects": alive, "restart": again, **ends}
+                    wanted.append((span.direction, scope))
+            meter.left(sum(session.work_left(direction, **scope) for direction, scope in wanted))
+            return _one_by_one(session, wanted)
 
         def each(update: Update) -> None:
             if update.kept is not None and update.kept < _SAME:
@@ -685,6 +713,11 @@ class Controller:
             self.state_changed.emit(self.state)  # a prompt that was refused must not stay in its layer
 
         return failed
+
+
+def _one_by_one(session: Session, wanted: Sequence[tuple[Direction, dict[str, Any]]]) -> Iterator[Update]:
+    for direction, scope in wanted:
+        yield from session.propagate(direction, **scope)
 
 
 def _equal(one: Update, other: Update) -> bool:

@@ -285,8 +285,13 @@ class FollowPanel(QWidget):
             ("all", "through the whole stack"),
             ("to here", "to the frame shown"),
             ("to the next accepted frame", "to the next accepted frame"),
+            ("all anew", "through the whole stack, anew"),
         ):
             self.reach.addItem(text, reach)
+        self.reach.setToolTip(
+            "Anew: once more also where there are masks, but for accepted frames. So an object comes back on "
+            "frames on which it was not, once that is taken back"
+        )
         self.direction: Direction = "both"
         self._buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
@@ -333,6 +338,10 @@ class FollowPanel(QWidget):
         """How far to follow."""
         value: Reach = self.reach.currentData()
         return value
+
+    def set_reach(self, reach: Reach) -> None:
+        """Choose how far to follow."""
+        self.reach.setCurrentIndex(self.reach.findData(reach))
 
     def set_progress(self, progress: Progress | None) -> None:
         """Show how far a pass has come; None where none runs."""
