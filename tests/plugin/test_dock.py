@@ -198,3 +198,17 @@ def test_an_object_that_was_said_to_be_gone_comes_back_when_it_is_followed_anew(
     followed_to(dock, qtbot)
     assert session.mask(1, 4).any()
     assert dock.follow_part.reach_name() == "all"
+
+
+def test_an_ellipse_is_taken_as_it_is_drawn(started, qtbot):
+    dock, boxes = started, started.layers.boxes
+    a, b = np.array([0.0, 16, -8]), np.array([0.0, 3, 6])  # half of its axes
+    middle = np.array([2.0, 30, 30])
+    boxes.add([middle + v for v in (-a - b, a - b, a + b, b - a)], shape_type="ellipse")
+    dock.layers._read_prompts()
+    settle(dock, qtbot)
+    places = np.mgrid[2:3, :64, :64].reshape(3, -1).T - middle
+    ellipse = ((places @ a / (a @ a)) ** 2 + (places @ b / (b @ b)) ** 2 <= 1).reshape(64, 64)
+    mask = dock.controller.session.mask(1, 2)
+    assert (mask & ellipse).sum() > 0.95 * (mask | ellipse).sum()
+    assert len(boxes.data) == 0

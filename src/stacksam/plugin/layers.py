@@ -468,7 +468,7 @@ class SessionLayers:
                     strays = strays or _area(vertices) >= _LEAST_AREA
                 continue
             done.append(i)
-            places = self._places(vertices)
+            places = self._places(_around(vertices) if kind == "ellipse" else vertices)
             mask = np.zeros(self.placement.layout.frame_shape, bool)
             if len(places) >= 3:
                 outline = np.array([p[1:] for p in places])
@@ -504,6 +504,14 @@ def _area(vertices: NDArray[np.float64]) -> float:
     """Of the rectangle around a shape, in data coordinates."""
     sides = np.sort(np.ptp(vertices, axis=0))
     return float(sides[-2] * sides[-1])
+
+
+def _around(corners: NDArray[np.float64], count: int = 180) -> NDArray[np.float64]:
+    """Vertices of an ellipse, of which napari gives the corners around it."""
+    center, half = corners.mean(axis=0), (corners[[1, 3]] - corners[0]) / 2
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    around: NDArray[np.float64] = center + np.stack([np.cos(angles), np.sin(angles)], axis=1) @ half
+    return around
 
 
 def _paired(removed: list[Prompt], added: list[Prompt]) -> list[tuple[Prompt, Prompt]]:

@@ -619,7 +619,7 @@ class StacksamWidget(Dock):
             if isinstance(error, ExportCancelledError):
                 self.export_part.cancelled(error.files)
             else:
-                self.export_part.failed(str(error))
+                self.export_part.failed(str(error), getattr(error, "files", ()))
                 self.fail(error, "Export")
 
         self.controller.ask(
