@@ -212,3 +212,33 @@ def test_an_ellipse_is_taken_as_it_is_drawn(started, qtbot):
     mask = dock.controller.session.mask(1, 2)
     assert (mask & ellipse).sum() > 0.95 * (mask | ellipse).sum()
     assert len(boxes.data) == 0
+
+
+def hidden(layers, object_id):
+    """Whether the masks of an object are left out of the picture."""
+    return layers.result.colormap.map(np.array([object_id]))[0, 3] == 0
+
+
+def test_an_object_stays_hidden_when_a_layer_is_made_anew(followed, qtbot):
+    dock = followed
+    former = dock.layers
+    dock.objects_part._set_visible([1], False)
+    assert hidden(former, 1)
+    dock.viewer.layers.remove(former.points)
+    qtbot.waitUntil(lambda: dock.layers is not former, timeout=30_000)
+    assert hidden(dock.layers, 1)
+
+
+def test_nothing_of_a_session_is_left_when_it_is_closed(followed, qtbot):
+    dock = followed
+    dock.objects_part._set_visible([1], False)
+    dock.controller.close_session()
+    assert dock.objects_part.hidden() == frozenset()
+    assert dock.controller.prompts == ()
+    assert dock.objects_part._model.object_ids == ()
+    assert "press <b>Start</b>" in dock.next_step.text()
+    dock.start_chosen()
+    qtbot.waitUntil(lambda: dock.layers is not None, timeout=30_000)
+    settle(dock, qtbot)
+    assert dock.controller.state.object_ids == (1,)
+    assert not hidden(dock.layers, 1)

@@ -213,11 +213,12 @@ class Controller:
             return
         self._next_batch()
         self._in_flight.clear()
-        self.state = EMPTY
         self.changed = {}
         self._engine.submit(session.close, failed=self._fail("Closing"))
         self.busy.emit("")
         self.closed.emit()
+        if self.session is None:  # or who was told has begun another
+            self._show(EMPTY)
 
     def shut_down(self, timeout: float = 0.0) -> bool:
         """Close the session and end the thread, after all that was asked for; whether it ended in time."""

@@ -337,6 +337,7 @@ class StacksamWidget(Dock):
             bind_keys(layer, self.acts)
         bind_keys(self._image, self.acts)
         self.layers.show_prompts(self.controller.prompts)
+        self.layers.hide(self.objects_part.hidden(), self.controller.state.object_ids)
         self.commands.use(tool)
         self._frame_moved()
 
