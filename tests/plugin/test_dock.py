@@ -242,3 +242,12 @@ def test_nothing_of_a_session_is_left_when_it_is_closed(followed, qtbot):
     settle(dock, qtbot)
     assert dock.controller.state.object_ids == (1,)
     assert not hidden(dock.layers, 1)
+
+
+def test_a_layer_that_is_tilted_against_its_frames_is_told_of(dock, qtbot):
+    message = dock.image_part.message
+    dock._show_preview()
+    assert message.text() == ""
+    dock.viewer.layers[0].shear = (0, 0.3, 0)
+    dock._show_preview()
+    assert "tilted against its frames" in message.text()

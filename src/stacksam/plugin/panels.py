@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
@@ -357,13 +356,6 @@ class FollowPanel(QWidget):
             if progress.seconds_left is not None:
                 parts.append(f"about {duration(progress.seconds_left)} left")
             self.left.setText(" · ".join(parts) or "starting …")
-
-
-def swatch(object_id: int, side: int = 12) -> QPixmap:
-    """A square in an object's colour."""
-    pixmap = QPixmap(side, side)
-    pixmap.fill(QColor.fromRgbF(*color_of(object_id)))
-    return pixmap
 
 
 def _tool(text: str, tip: str, *, checkable: bool = False) -> QPushButton:

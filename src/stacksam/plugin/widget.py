@@ -56,6 +56,10 @@ _FEW = np.iinfo(np.uint16).max  # ids that masks are shown in 16 bits for
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
 _THUMB_SIDE = 52
+_TILTED = (
+    "This layer is tilted against its frames, which napari shows only approximately: what you see and click "
+    "may lie a little beside. Take its rotation or shear back to work on it."
+)
 _WAITS = "stacksam_waits"  # property of the application
 
 
@@ -227,11 +231,12 @@ class StacksamWidget(Dock):
         try:
             choice = self.image_part.choice()
             opened = opener_of(layer, choice)
-            frame = Placement(layer, choice).frame_of(self.viewer.dims.point, self.viewer.dims.units)
+            placement = Placement(layer, choice)
+            frame = placement.frame_of(self.viewer.dims.point, self.viewer.dims.units)
         except StacksamError as error:
             self.image_part.set_message(str(error))
             return
-        self.image_part.set_message("")
+        self.image_part.set_message(_TILTED if placement.tilted else "")
 
         def work() -> NDArray[np.float32]:
             stack = opened()
