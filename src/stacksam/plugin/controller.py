@@ -213,7 +213,7 @@ class Controller:
             return
         self._next_batch()
         self._in_flight.clear()
-        self.changed = {}
+        self.state, self.changed = EMPTY, {}
         self._engine.submit(session.close, failed=self._fail("Closing"))
         self.busy.emit("")
         self.closed.emit()

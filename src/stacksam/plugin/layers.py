@@ -345,7 +345,8 @@ class SessionLayers:
             return
         for name, value in self.placement.layer_kwargs().items():
             for layer in self.all:
-                setattr(layer, name, value)
+                if not _same(getattr(layer, name), value):  # napari slices a layer anew for each of them
+                    setattr(layer, name, value)
 
     def _turned(self, _event: Any = None) -> None:
         self.use(self.tool)
@@ -498,6 +499,11 @@ def _set_visible(layer: Layer, visible: bool) -> None:
     """Show or hide a layer; napari puts its tool away when this is set, even to what it was."""
     if layer.visible != visible:
         layer.visible = visible
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of a layer's place are equal: arrays, or tuples of units or names."""
+    return bool(one == other if isinstance(other, tuple) else np.array_equal(np.asarray(one), other))
 
 
 def _area(vertices: NDArray[np.float64]) -> float:
