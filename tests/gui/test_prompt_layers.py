@@ -74,6 +74,19 @@ def test_a_point_is_deleted(started):
     assert robot.seen(1).any()
 
 
+def test_an_image_that_is_moved_takes_its_points_and_masks_along(started):
+    robot = started
+    click(robot, HERE)
+    robot.image.scale, robot.image.translate = (1, 2, 2), (0, 30, -20)
+    robot.viewer.reset_view()
+    robot.see_color((20.0, 24.0), 1)
+    robot.press("N")
+    click(robot, THERE)
+    assert places(robot) == [(1, 20, 20, True), (2, 44, 40, True)]
+    assert iou(robot.seen(2), disc(THERE)) > 0.8
+    robot.see_color((44.0, 44.0), 2)
+
+
 def test_keys_say_what_the_next_point_is(started):
     robot = started
     signs = robot.dock.prompt_part.signs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 import time
@@ -11,95 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for desk
 sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_model
 
+from desk import Desk, hold_thread
 from random_model import DiscPredictor, random_model, small_stack
 
-from stacksam import Box, Point
+from stacksam import Box, Mask, Point
 from stacksam.errors import InputError, StorageError
-from stacksam.plugin.controller import Controller, Opening
+from stacksam.plugin.controller import Opening
 from stacksam.session.session import Session
 
 A, B = Point(0, 1, (20.0, 20.0)), Point(0, 2, (44.0, 40.0))
-
-
-class Desk:
-    """A controller with an inbox in place of an event loop, and all that it signals."""
-
-    def __init__(self) -> None:
-        self.inbox: queue.Queue = queue.Queue()
-        self.controller = Controller(self.inbox.put)
-        self.failed: list[tuple[str, Exception]] = []
-        self.noted: list[str] = []
-        self.painted: list[frozenset[int] | None] = []
-        self.progress: list = []
-        self.busy: list[str] = []
-        c = self.controller
-        c.failed.connect(lambda title, error: self.failed.append((title, error)))
-        c.noted.connect(self.noted.append)
-        c.painted.connect(self.painted.append)
-        c.progress.connect(self.progress.append)
-        c.busy.connect(self.busy.append)
-
-    def turn(self, until, seconds: float = 30.0) -> None:
-        """Take turns of the event loop until something holds."""
-        end = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < end, "it did not happen"
-            try:
-                self.inbox.get(timeout=0.05)()
-            except queue.Empty:
-                continue
-
-    def open(self, n_frames: int = 6, folder: Path | None = None) -> None:
-        stack = small_stack(n_frames)
-        place = None if folder is None else (lambda *_: folder)
-        self.controller.open(Opening(lambda: stack, folder=place))
-        self.turn(lambda: self.controller.session is not None)
-
-    def objects(self) -> tuple[int, ...]:
-        return self.controller.state.object_ids
-
-    def add(self, *prompts) -> None:
-        before = self.controller.state
-        self.controller.add(*prompts)
-        self.turn(lambda: self.controller.state is not before)
-
-
-@pytest.fixture
-def desk(monkeypatch):
-    monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
-    monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())
-    desk = Desk()
-    yield desk
-    assert desk.controller.shut_down(30)
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    """Makes the predictor wait at each frame that it follows, until it is let go on."""
-
-    class Gate:
-        def __init__(self) -> None:
-            self.arrived = threading.Semaphore(0)
-            self.let = threading.Semaphore(0)
-            self.open = False
-
-        def free(self) -> None:
-            self.open = True
-            self.let.release(1000)
-
-    gate = Gate()
-    follow = DiscPredictor.follow
-
-    def held(self, frame, requests, step):
-        gate.arrived.release()
-        if not gate.open:
-            assert gate.let.acquire(timeout=30)
-        return follow(self, frame, requests, step)
-
-    monkeypatch.setattr(DiscPredictor, "follow", held)
-    return gate
 
 
 def test_before_a_session_is_open_everything_says_what_to_do(desk):
@@ -256,6 +178,50 @@ def test_what_a_correction_changed_is_shown_until_it_is_accepted(desk):
     assert desk.controller.changed[1] == {5}
 
 
+def corrected(desk):
+    """Follow an object, correct it on frame 2, and follow it again."""
+    desk.open()
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: desk.controller.state.objects and desk.controller.state.objects[0].n_frames == 6)
+    desk.add(Point(2, 1, (24.0, 20.0)))
+    desk.controller.follow("forward")
+    desk.turn(lambda: not desk.controller.following)
+    desk.turn(desk.inbox.empty)
+    assert desk.controller.changed[1] == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: c.undo(),
+        lambda c: c.remove_objects([1]),
+        lambda c: c.add(Point(4, 1, (30.0, 20.0))),
+        lambda c: c.remove(Point(2, 1, (24.0, 20.0))),
+    ],
+    ids=["undo", "removal", "another correction", "a prompt is taken back"],
+)
+def test_what_a_correction_changed_is_forgotten_with_it(desk, act):
+    corrected(desk)
+    act(desk.controller)
+    desk.turn(lambda: not any(desk.controller.changed.values()))
+
+
+def test_what_a_correction_changed_is_still_shown_after_acceptance_was_undone(desk):
+    corrected(desk)
+    desk.controller.accept(1, [0])
+    desk.controller.undo()
+    desk.turn(lambda: "Undone: acceptance" in desk.noted)
+    assert desk.controller.changed[1] == {3, 4, 5}
+
+
+def test_what_comes_out_as_before_counts_as_unchanged(desk):
+    corrected(desk)
+    desk.controller.follow("forward", restart=True)
+    desk.turn(lambda: not desk.controller.following)
+    assert not any(desk.controller.changed.values())
+
+
 def test_accepting_what_is_not_there_is_told(desk):
     desk.open()
     desk.add(A)
@@ -300,6 +266,52 @@ def test_a_new_object_gets_an_id_that_was_never_used(desk):
     desk.controller.remove_objects([2])
     desk.turn(lambda: desk.objects() == (1,))
     assert desk.controller.new_object() == 3
+
+
+def test_an_id_that_is_being_used_is_not_given_to_another_object(desk):
+    desk.open()
+    go_on = hold_thread(desk)
+    desk.controller.add(A)
+    assert desk.controller.new_object() == 2
+    desk.controller.add(Point(0, desk.controller.current, (44.0, 40.0)))
+    assert desk.controller.new_object() == 3
+    go_on.set()
+    desk.turn(lambda: desk.objects() == (1, 2))
+
+
+def test_who_removes_the_current_object_goes_on_with_a_new_one(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.remove_objects([1])
+    desk.controller.add(Point(0, desk.controller.current, (44.0, 40.0)))
+    desk.turn(lambda: desk.objects() == (2,))
+    desk.controller.undo()
+    desk.controller.undo()
+    desk.turn(lambda: desk.objects() == (1,))
+    desk.controller.set_current(1)
+    desk.controller.redo()
+    desk.turn(lambda: desk.objects() == ())
+    desk.turn(desk.inbox.empty)
+    assert desk.controller.current == 2
+    assert desk.failed == []
+
+
+def test_who_merges_the_current_object_away_goes_on_with_what_it_became(desk):
+    desk.open()
+    desk.add(A, B)
+    desk.controller.set_current(2)
+    desk.controller.merge(1, [2])
+    assert desk.controller.current == 1
+
+
+def test_a_session_that_is_opened_again_begins_with_an_id_that_was_never_used(desk, tmp_path):
+    desk.open(folder=tmp_path / "s")
+    desk.add(A, B)
+    desk.controller.remove_objects([2])
+    desk.turn(lambda: desk.objects() == (1,))
+    desk.controller.close_session()
+    desk.open(folder=tmp_path / "s")
+    assert desk.controller.current == 3
 
 
 def test_names_and_merging_reach_the_table(desk):
@@ -356,19 +368,6 @@ def test_shutting_down_while_following_loses_nothing(monkeypatch, tmp_path):
             np.testing.assert_array_equal(np.asarray(session.labels[frame]) == 1, session.mask(1, frame))
 
 
-def hold_thread(desk) -> threading.Event:
-    """Keep the thread busy until the event is set."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def work():
-        begun.set()
-        assert go_on.wait(30)
-
-    desk.controller.run(work, lambda _: None, "Waiting")
-    assert begun.wait(30)
-    return go_on
-
-
 def test_what_is_asked_between_two_clicks_comes_between_them(desk):
     desk.open()
     go_on = hold_thread(desk)
@@ -379,6 +378,33 @@ def test_what_is_asked_between_two_clicks_comes_between_them(desk):
     desk.turn(lambda: desk.objects() == (2,))
     assert desk.controller.prompts == (B,)
     assert desk.controller.session.history == ("add", "remove", "add")
+
+
+def square(y, x):
+    mask = np.zeros((64, 64), bool)
+    mask[y : y + 6, x : x + 6] = True
+    return mask
+
+
+def test_strokes_and_clicks_that_are_being_answered_all_hold(desk):
+    desk.open()
+    before, session = desk.controller.mask(1, 0), desk.controller.session
+    go_on = hold_thread(desk)
+    desk.controller.paint(Mask(0, 1, square(50, 5)), before)
+    np.testing.assert_array_equal(desk.controller.mask(1, 0), square(50, 5))
+    desk.controller.paint(Mask(2, 1, square(5, 5)), before)
+    desk.controller.add(Point(0, 1, (20.0, 20.0)))
+    desk.controller.paint(Mask(0, 1, square(50, 5) | square(50, 50)), square(50, 5))
+    desk.controller.paint(Mask(0, 1, square(50, 50)), square(50, 5) | square(50, 50))  # the first is erased
+    go_on.set()
+    desk.turn(lambda: not desk.controller._in_flight)
+    mask = session.mask(1, 0)
+    assert mask[20, 20]
+    assert mask[square(50, 50)].all()
+    assert not mask[square(50, 5)].any()
+    np.testing.assert_array_equal(session.mask(1, 2), square(5, 5))
+    assert session.history == ("add",) * 4  # the last two strokes were answered together
+    assert desk.busy[-1] == ""
 
 
 def test_undo_while_a_click_waits_takes_that_click_back(desk):
@@ -454,6 +480,21 @@ def test_of_two_sessions_that_are_asked_for_the_newer_one_is_opened(desk, tmp_pa
         pass  # nobody holds it any more
 
 
+def test_a_session_that_is_asked_for_twice_is_opened(desk, tmp_path):
+    stack = small_stack()
+    opening = Opening(lambda: stack, folder=lambda *_: tmp_path / "s")
+    desk.controller.open(opening)
+    made = threading.Event()
+    desk.controller.run(made.set, print, "Waiting")
+    assert made.wait(30)  # it is made, but the main thread has not heard of it
+    assert desk.controller.opening
+    desk.controller.open(opening)
+    desk.turn(lambda: desk.controller.session is not None)
+    assert not desk.controller.opening
+    assert desk.failed == []
+    desk.add(A)
+
+
 def test_shutting_down_closes_the_session_on_disk(monkeypatch, tmp_path):
     monkeypatch.setattr("stacksam.session.session.Predictor", DiscPredictor)
     monkeypatch.setattr("stacksam.plugin.controller.load_model", lambda *_, **__: random_model())
@@ -462,6 +503,28 @@ def test_shutting_down_closes_the_session_on_disk(monkeypatch, tmp_path):
     desk.add(A)
     assert desk.controller.shut_down(30)
     assert (tmp_path / "s" / "session.json").is_file()
+
+
+def test_what_was_asked_for_when_the_dock_is_closed_is_done(discs, tmp_path):
+    desk = Desk()
+    desk.open(folder=tmp_path / "s")
+    go_on = hold_thread(desk)
+    desk.controller.add(A)
+    desk.controller.rename(1, "mother")
+    desk.controller.ask(lambda _: go_on.wait(60), print, "Thumbnails", key="thumbs")
+    desk.controller.accept(1, [0])
+    begun = time.monotonic()
+    assert not desk.controller.shut_down()
+    assert time.monotonic() - begun < 5  # the window is not held up
+    other = Desk()
+    stack = small_stack()
+    other.controller.open(Opening(lambda: stack, folder=lambda *_: tmp_path / "s"))
+    go_on.set()
+    other.turn(lambda: other.controller.session is not None)  # it waited until the folder was free
+    assert other.failed == []
+    (row,) = other.controller.state.objects
+    assert (row.name, row.n_locked) == ("mother", 1)
+    assert other.controller.shut_down(30)
 
 
 def test_what_is_done_aside_gives_way_to_jobs_and_to_a_pass(desk):

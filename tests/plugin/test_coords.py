@@ -98,6 +98,11 @@ def middle(layout) -> tuple[int, float, float]:
     return layout.n_frames - 1, height // 2 + 1, width // 3
 
 
+def place_of(placement, position, units=None):
+    """Frame, y and x of a position in the world."""
+    return placement.from_data(placement._at_level(position, units)[placement._dims])
+
+
 @every
 @given(data=st.data())
 def test_places_come_back_from_the_world_and_from_layers(placements, case, data):
@@ -112,7 +117,7 @@ def test_places_come_back_from_the_world_and_from_layers(placements, case, data)
     world = placement.to_world(*place)
     # A viewer with larger layers has further dimensions in front.
     for position in (world, [17.0, *world]):
-        found = placement.frame_yx(position)
+        found = place_of(placement, position)
         assert found is not None
         assert found == pytest.approx(place, abs=1e-6)
         assert placement.frame_of(position) == place[0]
@@ -159,7 +164,7 @@ def test_a_moved_image_is_followed(case):
 
     place = middle(placement.layout)
     world = placement.to_world(*place)
-    assert placement.frame_yx(world) == pytest.approx(place)
+    assert place_of(placement, world) == pytest.approx(place)
     assert np.allclose(points.data_to_world(placement.to_data(*place)), world[-placement.layout.ndim :])
 
 
@@ -208,7 +213,7 @@ def test_the_viewer_shows_what_is_meant(case):
     position = np.array(viewer.dims.point)
     position[-layer.ndim :] = placement.to_world(frame, y, x)
     assert shown.get_value(position, world=True) == 7
-    assert placement.frame_yx(position) == pytest.approx((frame, y, x))
+    assert place_of(placement, position) == pytest.approx((frame, y, x))
     if layout.n_frames > 1:
         steps = placement.steps_of(frame - 1, viewer.dims.ndim)
         viewer.dims.set_point(list(steps), list(steps.values()))
@@ -226,7 +231,7 @@ def test_units_of_the_viewer_are_not_those_of_the_layer():
     assert [str(unit) for unit in units] == ["millisecond", "nanometer", "nanometer"]
 
     assert np.allclose(placement.to_world(3, 4, 6, units), (6000, 2000, 3000))
-    assert placement.frame_yx((6000, 2000, 3000), units) == pytest.approx((3, 4, 6))
+    assert place_of(placement, (6000, 2000, 3000), units) == pytest.approx((3, 4, 6))
     steps = placement.steps_of(3, 3, units)
     viewer.dims.set_point(list(steps), list(steps.values()))
     assert placement.frame_of(viewer.dims.point, units) == 3
@@ -247,8 +252,8 @@ def test_units_of_the_viewer_are_not_those_of_the_layer():
 def test_positions_outside_are_nowhere(position):
     layer = image((5, 6, 20, 30), scale=(10, 2, 0.5, 0.5))
     placement = Placement(layer, LayerChoice(frame_dim=0, at={1: 1}))
-    assert placement.frame_yx((10, 2, 1, 1)) == (1, 2.0, 2.0)
-    assert placement.frame_yx(position) is None
+    assert place_of(placement, (10, 2, 1, 1)) == (1, 2.0, 2.0)
+    assert place_of(placement, position) is None
 
 
 def test_sliders_that_have_left_the_stack_show_no_frame():
@@ -334,4 +339,4 @@ def test_points_with_other_coordinates_are_refused():
     with pytest.raises(InputError, match="3 coordinates"):
         placement.from_data((1, 2))
     with pytest.raises(InputError, match="3 dimensions"):
-        placement.frame_yx((1, 2))
+        place_of(placement, (1, 2))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from stacksam.plugin.engine import Engine, Stream
+from stacksam.plugin.engine import Engine, Stream, wait_for_closed
 
 
 class Main:
@@ -207,13 +207,17 @@ def test_an_error_ends_a_pass_and_is_told(engine, main):
     assert done == ["alive"]
 
 
-def test_closing_drops_what_waits_and_ends_the_thread(main):
+def test_closing_does_what_was_asked_for_and_ends_the_thread(main):
     engine = Engine(main.deliver, name="engine-to-close")
     go_on = hold(engine)
-    done = []
-    engine.submit(lambda: "never", done.append, failed=fail)
-    assert not engine.close(0.01)  # the job in progress is not killed
+    done, ran = [], []
+    engine.submit(lambda: ran.append("asked for"), done.append, failed=fail, key="click")
+    engine.submit(lambda: ran.append("only to look at"), done.append, failed=fail, passing=True)
+    assert not engine.close(0.01, last=lambda: ran.append("last"))  # the job in progress is not killed
+    assert not wait_for_closed(0.01)
     go_on.set()
+    assert wait_for_closed(20)
+    assert ran == ["asked for", "last"]
     assert engine.close(20)
     assert not any(thread.name == "engine-to-close" for thread in threading.enumerate())
     engine.submit(lambda: "too late", done.append, failed=fail)

@@ -23,6 +23,7 @@ from stacksam.io import open_image, read_labels
 from stacksam.plugin.export import ExportPanel
 from stacksam.plugin.exporting import (
     ExportCancelledError,
+    ExportFailedError,
     FileFormat,
     What,
     plan_export,
@@ -218,6 +219,25 @@ def test_cancelling_leaves_complete_files_only(session, tmp_path, stop):
     complete = caught.value.files
     assert len(complete) == min((stop - 1) // 5, 4)
     assert {p for p in tmp_path.rglob("*") if p.is_file()} == set(complete)
+
+
+def test_a_folder_that_was_there_stays_when_nothing_was_written(session, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", tmp_path / "new" / "below"):
+        with pytest.raises(ExportCancelledError):
+            run_export(planned(session, folder), session, lambda *_: False)
+    assert everything(tmp_path) == ["mine"]
+
+
+def test_who_fails_tells_what_was_written_before(session, tmp_path, panel):
+    (tmp_path / "cells_tracks.csv").mkdir()
+    with pytest.raises(ExportFailedError, match="cannot write") as caught:
+        run_export(planned(session, tmp_path, overwrite=True), session)
+    assert [path.exists() for path in caught.value.files] == [True] * 4
+    panel.show()
+    panel.failed(str(caught.value), caught.value.files)
+    assert "4 files had been written and stay" in panel._result.text()
+    assert panel._open.isVisible()
 
 
 def test_a_folder_that_cannot_be_made_is_told(session, tmp_path):

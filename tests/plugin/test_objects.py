@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 from qtpy.QtCore import QItemSelectionModel, QPoint, QRect, Qt
-from qtpy.QtGui import QColor
+from qtpy.QtGui import QColor, QImage
 from qtpy.QtWidgets import QLineEdit
 
+from stacksam.plugin.colors import color_of
 from stacksam.plugin.icons import SYMBOLS, icon
 from stacksam.plugin.objects import ObjectsPanel
+from stacksam.plugin.objects_cells import _STALE
 from stacksam.plugin.objects_model import Column
 from stacksam.plugin.state import ObjectRow, State
 
@@ -143,12 +145,36 @@ def test_symbols_are_drawn_in_the_colour_asked_for(qtbot, name):
     assert "#12ab34" in colors
 
 
-def test_cells_are_painted_in_every_state(panel):
-    panel.set_current(2)
-    panel.set_visible_objects([1], False)
-    before = panel.grab().toImage()
-    panel.set_visible_objects([1], True)
-    assert panel.grab().toImage() != before
+def drawn(panel, object_id, color):
+    """How many pixels of an object's row are of a colour."""
+    view = panel._table
+    cells = (view.visualRect(index(panel, object_id, column)) for column in Column)
+    image, wanted = QImage(view.viewport().size(), QImage.Format.Format_RGB32), QColor(color).rgb()
+    view.viewport().render(image)  # the screen may have fewer colours
+    return sum(
+        image.pixel(x, y) == wanted
+        for cell in cells
+        for x in range(cell.left(), cell.right() + 1)
+        for y in range(cell.top(), cell.bottom() + 1)
+    )
+
+
+def test_a_row_is_painted_as_it_stands(panel):
+    color = QColor.fromRgbF(*color_of(1))
+    whole = drawn(panel, 1, color)
+    assert whole > 100  # a square, but for its round corners
+    assert drawn(panel, 2, color) == 0
+    panel._model.set_visible([1], False)
+    assert 0 < drawn(panel, 1, color) < whole / 4  # its edge alone
+    panel._model.set_visible([1], True)
+    assert drawn(panel, 1, color) == whole
+    assert drawn(panel, 1, _STALE) == 0
+    panel.set_state(state(row(1, n_frames=30), row(2), row(5, n_stale=9)))
+    few = drawn(panel, 5, _STALE)
+    assert few > 0
+    panel.set_state(state(row(1, n_frames=30), row(2), row(5, n_frames=60, n_stale=40)))
+    assert drawn(panel, 5, _STALE) > 2 * few
+    assert drawn(panel, 1, _STALE) == 0
 
 
 # States
@@ -290,11 +316,6 @@ def test_buttons_offer_what_can_be_done(panel, qtbot):
     assert enabled(panel) == {"add", "remove", "rename"}, "without results there is nothing to split"
     click(qtbot, panel, 5, modifier=Qt.KeyboardModifier.ControlModifier)
     assert enabled(panel) == {"add", "remove", "merge"}
-    panel.set_busy(True)
-    assert enabled(panel) == set()
-    assert "cancel" in button(panel, "merge").toolTip()
-    panel.set_busy(False)
-    assert enabled(panel) == {"add", "remove", "merge"}
 
 
 def test_buttons_ask(panel, table):
@@ -332,12 +353,6 @@ def test_keys_of_the_table(panel, table, qtbot):
         ("visibility_changed", 1, True),
         ("remove_requested", (1,)),
     ]
-    panel.set_busy(True)
-    panel.heard.clear()
-    qtbot.keyClick(table, Qt.Key.Key_Delete)
-    qtbot.keyClick(table, Qt.Key.Key_F2)
-    assert panel.heard == []
-    assert table.findChild(QLineEdit) is None
 
 
 def test_eyes_and_locks_leave_the_selection_alone(panel, qtbot):
@@ -358,19 +373,6 @@ def test_eyes_and_locks_leave_the_selection_alone(panel, qtbot):
     assert panel.selected() == (2,)
 
 
-def test_while_busy_one_may_look_but_not_change(panel, table, qtbot):
-    panel.set_busy(True)
-    click(qtbot, panel, 1, Column.LOCKED)
-    assert not index(panel, 1, Column.NAME).flags() & Qt.ItemFlag.ItemIsEditable
-    click(qtbot, panel, 1, Column.VISIBLE)
-    click(qtbot, panel, 5)
-    assert panel.heard == [
-        ("visibility_changed", 1, False),
-        ("current_changed", 5),
-        ("selection_changed", (5,)),
-    ]
-
-
 def test_the_menu_shows_only_some_and_accepts(panel, qtbot):
     flag = QItemSelectionModel.SelectionFlag
     panel._table.selectionModel().select(index(panel, 1), flag.ClearAndSelect | flag.Rows)
@@ -384,13 +386,10 @@ def test_the_menu_shows_only_some_and_accepts(panel, qtbot):
     assert not actions["Take acceptance back"].isEnabled()
     assert panel.hidden() == set()
     assert panel.heard[-1] == ("lock_requested", 1, True)
-    panel.set_busy(True)
-    actions = {action.text().split("\t")[0]: action for action in panel._menu().actions()}
-    assert not actions["Accept all frames"].isEnabled()
 
 
 def test_what_is_hidden_is_forgotten_with_its_object(panel):
-    panel.set_visible_objects([1, 5, 99], False)
+    panel._model.set_visible([1, 5, 99], False)
     assert panel.hidden() == {1, 5}
     panel.set_state(state(row(1)))
     panel.set_state(state(row(1), row(5)))

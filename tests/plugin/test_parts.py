@@ -8,6 +8,8 @@ from qtpy.QtCore import QPoint, QStringListModel, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFrame, QLabel, QTableView
 
+from stacksam.plugin.gallery import Thumb
+from stacksam.plugin.panels import ModelPanel
 from stacksam.plugin.parts import Section, Trouble, fit_rows
 from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.state import ObjectRow, State
@@ -72,14 +74,19 @@ def test_without_a_selection_the_buttons_are_for_the_frame_shown(panel):
     assert (panel.span(), panel.accept.text()) == ((7, 7), "Accept frame 7")
 
 
+def test_a_frame_that_is_not_shown_is_not_accepted(panel):
+    panel.set_frame(None)
+    assert (panel.span(), panel.accept.text()) == (None, "Accept")
+
+
 @pytest.mark.parametrize("object_id", [1, 2])
 def test_a_selection_is_what_is_accepted_once(panel, qtbot, object_id):
     select(panel, object_id, 4, 9)
     assert (panel.span(), panel.accept.text()) == ((4, 9), "Accept 4 to 9")
-    with qtbot.waitSignal(panel.accept_requested) as asked:
+    with qtbot.waitSignal(panel.accept_requested):
         panel.accept.click()
-    assert asked.args == [4, 9]
-    assert panel.span()[0] == panel.span()[1]
+    assert panel.take_span() == (4, 9)
+    assert panel.span() == (panel._frame, panel._frame)
     assert panel.strip.selection is None
 
 
@@ -107,6 +114,37 @@ def test_a_selection_is_not_for_another_object(panel):
     select(panel, 1, 4, 9)
     panel.set_current(2)
     assert (panel.span(), panel.accept.text()) == ((3, 3), "Accept frame 3")
+
+
+def thumb(frame: int) -> Thumb:
+    return Thumb(frame, np.zeros((8, 8), np.uint8), np.ones((8, 8), bool), 1.0)
+
+
+def test_pictures_are_those_of_the_current_object(panel):
+    shown = panel.gallery.canvas
+    panel.set_thumbs(1, [thumb(0), thumb(1)])
+    assert len(shown._items) == 2
+    panel.set_current(1)
+    assert len(shown._items) == 2
+    panel.set_current(2)
+    assert shown._items == ()
+    panel.set_thumbs(1, [thumb(0)])  # they were asked for before
+    assert shown._items == ()
+    panel.set_thumbs(2, [thumb(5)])
+    assert [item.frame for item in shown._items] == [5]
+
+
+def test_the_pace_of_a_model_is_told_while_that_is_chosen(qtbot):
+    panel = ModelPanel()
+    qtbot.addWidget(panel)
+    panel.set_pace("nano", "On this machine: 5 ms.")
+    assert panel.about.text().endswith("5 ms.")
+    panel.choose("sam2.1-tiny")
+    assert "5 ms" not in panel.about.text()
+    panel.choose("nano")
+    assert panel.about.text().endswith("5 ms.")
+    panel.set_pace("", "")
+    assert "5 ms" not in panel.about.text()
 
 
 def test_a_part_tells_that_it_was_opened_by_hand_only(qtbot):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QInputDialog
 
 from stacksam.errors import InputError
+from stacksam.plugin.controller import Span
 from stacksam.plugin.coords import shown_index
+from stacksam.session.plan import Direction
 from stacksam.session.prompts import Mask
 from stacksam.tracks.review import FINE, worst
 
@@ -88,7 +91,7 @@ class Commands:
         self.take_labels_of(next(layer for layer in found if layer.name == name))
 
     def take_labels_of(self, layer: Labels) -> None:
-        """Make every label on this frame of a layer an object, under its own id where that is free."""
+        """Make every label on this frame of a layer an object, under its own id if no such id was used."""
         frame, session = self.dock.frame(), self.controller.session
         if session is None:
             raise InputError("no image is being worked on; choose one and press Start")
@@ -96,15 +99,10 @@ class Commands:
         ids = [int(i) for i in np.unique(labels) if i > 0]
         if not ids:
             raise InputError(f"the layer {layer.name!r} has no labels on this frame; show one that has")
-        taken = set(self.controller.state.object_ids)
-        free = session.next_id
-        prompts = []
-        for label in ids:
-            object_id = label
-            if label in taken:
-                object_id, free = max(free, max(ids) + 1), max(free, max(ids) + 1) + 1
-            prompts.append(Mask(frame, object_id, labels == label))
-        self.controller.add(*prompts)
+        # Of the ids up to the last that was used some may have been removed, which takes them for good.
+        unused = self.controller.next_id
+        others = itertools.count(max(unused, max(ids) + 1))
+        self.controller.add(*(Mask(frame, i if i >= unused else next(others), labels == i) for i in ids))
 
     def follow(self) -> None:
         """Follow as the panel says."""
@@ -116,21 +114,33 @@ class Commands:
             objects = self.dock.objects_part.selected()
             if not objects:
                 raise InputError("no object is selected in the table; select some, or follow all")
-        first = last = None
+        direction, first, last = self.dock.follow_part.direction, None, None
         if reach == "to here":
-            first, last = self._span_to_here(objects)
-        elif reach == "to the next accepted frame":
+            self.controller.follow_spans(self._spans_to_here(direction, objects))
+            return
+        if reach == "to the next accepted frame":
             first, last = self._span_to_accepted(objects)
-        self.controller.follow(self.dock.follow_part.direction, objects=objects, first=first, last=last)
+        anew = reach == "all anew"
+        self.controller.follow(direction, objects=objects, first=first, last=last, restart=anew)
+        if anew:  # once: what is left of it after a stop is not begun anew
+            self.dock.follow_part.set_reach("all")
 
-    def _span_to_here(self, objects: tuple[int, ...] | None) -> tuple[int, int]:
-        """From the prompted frames to the frame that is shown."""
+    def _spans_to_here(self, direction: Direction, objects: tuple[int, ...] | None) -> list[Span]:
+        """From the nearest prompted frame of each object to the frame that is shown."""
         here = self.dock.frame()
-        frames = [here]
-        for row in self.controller.state.objects:
-            if row.prompted and (objects is None or row.object_id in objects):
-                frames.append(min(row.prompted, key=lambda f: abs(f - here)))
-        return min(frames), max(frames)
+        prompted: dict[int, set[int]] = {}
+        for prompt in self.controller.prompts:
+            if objects is None or prompt.object_id in objects:
+                prompted.setdefault(prompt.object_id, set()).add(prompt.frame)
+        nearest = {i: min(frames, key=lambda f: abs(f - here)) for i, frames in prompted.items()}
+        before = {i: frame for i, frame in nearest.items() if frame < here}
+        after = {i: frame for i, frame in nearest.items() if frame > here}
+        spans = []
+        if before and direction != "backward":
+            spans.append(Span("forward", tuple(before), min(before.values()), here))
+        if after and direction != "forward":
+            spans.append(Span("backward", tuple(after), here, max(after.values())))
+        return spans or [Span(direction, objects, here, here)]
 
     def _span_to_accepted(self, objects: tuple[int, ...] | None) -> tuple[int | None, int | None]:
         """Between the accepted frames that are nearest to the one that is shown."""
@@ -151,8 +161,11 @@ class Commands:
 
     def accept(self) -> None:
         """Accept the frame that is shown, or the range that is selected, of the current object."""
-        first, last = self.dock.review_part.span()
-        self.set_accepted(range(first, last + 1))
+        self.set_accepted(self._take_span())
+
+    def take_back(self) -> None:
+        """Take acceptance back of the frame that is shown, or the range that is selected."""
+        self.set_accepted(self._take_span(), False)
 
     def accept_all(self) -> None:
         """Accept all frames of the current object."""
@@ -164,12 +177,13 @@ class Commands:
 
     def mark_absent(self) -> None:
         """Say that the current object is not on the frame shown, or on the selected frames."""
-        first, last = self.dock.review_part.span()
-        self.set_absent(range(first, last + 1))
+        self.controller.mark_absent(self.controller.current, self._take_span())
 
-    def set_absent(self, frames: range) -> None:
-        """Say that the current object is not on some frames."""
-        self.controller.mark_absent(self.controller.current, frames)
+    def _take_span(self) -> range:
+        """The frames that are selected in the strip, once, or the one that is shown."""
+        span = self.dock.review_part.take_span()
+        first, last = (self.dock.frame(),) * 2 if span is None else span
+        return range(first, last + 1)
 
     def lock_object(self, object_id: int, locked: bool) -> None:
         """Accept all frames of an object, or take that back."""

@@ -16,7 +16,7 @@ from stacksam.errors import InputError
 if TYPE_CHECKING:
     from stacksam.session.settings import Scope, Settings
 
-__all__ = ["DEVICES", "SCOPES", "Config", "change_config", "read_config"]
+__all__ = ["DEVICES", "SCOPES", "Config", "read_config"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = ("full", "auto", "window")
@@ -106,42 +106,6 @@ def read_config() -> Config:
     if stored is None:
         return Config()
     return Config(**{name: getattr(stored, name) for name in Config.__dataclass_fields__})
-
-
-def change_config(**values: Any) -> Config:
-    """Change some settings, for good.
-
-    Parameters
-    ----------
-    **values
-        Attributes of :class:`Config`.
-
-    Returns
-    -------
-    Config
-        All settings as they are now.
-
-    Raises
-    ------
-    InputError
-        If there is no such setting, a value cannot be used, or napari does not list stacksam among its
-        plugins, so that nothing would be kept. Nothing is changed then.
-    """
-    unknown = sorted(set(values) - set(Config.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(Config.__dataclass_fields__)
-        raise InputError(f"there is no setting {', '.join(unknown)}; there are {known}")
-    stored = _stored()
-    if stored is None:
-        raise InputError(
-            "napari does not list stacksam among its plugins, so settings are not kept; install "
-            "napari-stacksam, and switch it on in napari's plugin manager"
-        )
-    now = {name: getattr(stored, name) for name in Config.__dataclass_fields__}
-    changed = Config(**(now | values))  # which checks them, before napari saves any
-    for name, value in values.items():
-        setattr(stored, name, value)
-    return changed
 
 
 def _stored() -> Any:

@@ -7,33 +7,36 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from stacksam.errors import InputError
-from stacksam.plugin.engine import Deliver, Engine, Stream
+from stacksam.plugin.engine import Deliver, Engine, Stream, wait_for_closed
 from stacksam.plugin.progress import Meter, News, Progress
 from stacksam.plugin.state import EMPTY, Snapshots, State
 from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
 from stacksam.session.predictor import Settings
-from stacksam.session.prompts import Prompt, check_prompt
+from stacksam.session.prompts import Mask, Prompt, check_prompt
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
 
-__all__ = ["Controller", "Opening", "Reach"]
+__all__ = ["Controller", "Opening", "Reach", "Span"]
 
-Reach = Literal["all", "to here", "to the next accepted frame"]
+Reach = Literal["all", "to here", "to the next accepted frame", "all anew"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
+_NO_CORRECTIONS = (None, "rename", "lock", "unlock")  # actions after which the masks are the same
+_CLOSING_SECONDS = 30.0
 _SAME = 0.98  # IoU from which on a mask that was computed anew counts as unchanged
 
 
@@ -60,6 +63,25 @@ class Opening:
     device: str | None = None
     folder: Callable[[Stack, Model], Path] | None = None
     settings: Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which objects are to be followed where; see :meth:`Session.propagate`.
+
+    Attributes
+    ----------
+    direction : {"both", "forward", "backward"}
+    objects : tuple of int, optional
+        All by default.
+    first, last : int, optional
+        Both included; the whole stack by default.
+    """
+
+    direction: Direction = "both"
+    objects: tuple[int, ...] | None = None
+    first: int | None = None
+    last: int | None = None
 
 
 class Controller:
@@ -90,11 +112,13 @@ class Controller:
         self.state: State = EMPTY
         self.current: int = 1
         self.positive = True
-        self.changed: dict[int, set[int]] = {}
+        self.changed: dict[int, set[int]] = {}  # frames that came out differently after the last correction
         self._model: Model | None = None
         self._snapshots = Snapshots()
         self._batch: list[Prompt] = []  # prompts that wait, since something else was asked
         self._batch_number = 0
+        self._strokes: list[tuple[Mask, NDArray[np.bool_]]] = []  # that wait, and what each was painted on
+        self._strokes_on: tuple[int, int] | None = None  # object and frame that they are for
         self._in_flight: list[Prompt] = []
         self._seen: set[int] = set()  # frames that were looked at
         self._pending_lock = threading.Lock()
@@ -103,26 +127,30 @@ class Controller:
         self._news: News | None = None
         self._news_lock = threading.Lock()
         self._stop_download = threading.Event()
-        self._opening = 0  # grows when what is being opened is no longer wanted
+        self._wanted = 0  # grows when what is being opened is no longer wanted
         self._made: Session | None = None  # the newest; the engine's thread closes it at the end
         self._pass: Stream | None = None
         self.following = False
+        self.opening = False
 
     # Opening and closing
 
     def open(self, opening: Opening) -> None:
         """Make a session; one that is open is closed first."""
         self.close_session()
-        token = self._opening
+        token = self._wanted
+        self.opening = True
         self._stop_download.clear()
         self.busy.emit("Preparing the stack and the model …")
         snapshots = self._snapshots = Snapshots()
         self._seen.clear()
 
         def work() -> tuple[Session, State]:
+            self._close_made()  # also one that was not shown yet when another was asked for
             stack = opening.stack()
             model = self._load(opening.model, opening.device)
             folder = None if opening.folder is None else opening.folder(stack, model)
+            wait_for_closed(_CLOSING_SECONDS)  # another dock may have worked in this folder
             session = self._made = Session(stack, model, folder, settings=opening.settings)
             try:
                 return session, snapshots.take(session)
@@ -132,11 +160,12 @@ class Controller:
 
         def done(made: tuple[Session, State]) -> None:
             session, state = made
-            if token != self._opening:  # something else was asked for meanwhile
+            if token != self._wanted:  # something else was asked for meanwhile
                 self._engine.submit(session.close, failed=self._fail("Closing"))
                 return
+            self.opening = False
             self.session, self.changed = session, {}
-            self.set_current(max(state.object_ids, default=0) + 1)
+            self.new_object()
             self.opened.emit(session)
             self.busy.emit("")
             if self.session is not session:  # who was told has closed it
@@ -148,7 +177,12 @@ class Controller:
                     f"Continued where it was left: {count} {'object' if count == 1 else 'objects'}"
                 )
 
-        self._engine.submit(work, done, failed=self._fail("Opening"), key="open")
+        def failed(error: Exception) -> None:
+            if token == self._wanted:
+                self.opening = False
+                self._fail("Opening")(error)
+
+        self._engine.submit(work, done, failed=failed, key="open", passing=True)
 
     def _load(self, name: str, device: str | None) -> Model:
         wanted = (name, device)
@@ -171,21 +205,23 @@ class Controller:
 
     def close_session(self) -> None:
         """Close the session; what it has found is on disk."""
-        self._opening += 1
+        self._wanted += 1
+        self.opening = False
         self._engine.cancel()
         session, self.session = self.session, None
         if session is None:
             return
         self._next_batch()
         self._in_flight.clear()
-        self.state = EMPTY
-        self.changed = {}
+        self.state, self.changed = EMPTY, {}
         self._engine.submit(session.close, failed=self._fail("Closing"))
         self.busy.emit("")
         self.closed.emit()
+        if self.session is None:  # or who was told has begun another
+            self._show(EMPTY)
 
-    def shut_down(self, timeout: float = 10.0) -> bool:
-        """Close the session and end the thread; whether it ended in time."""
+    def shut_down(self, timeout: float = 0.0) -> bool:
+        """Close the session and end the thread, after all that was asked for; whether it ended in time."""
         self._stop_download.set()
         self.session = None
         return self._engine.close(timeout, last=self._close_made)
@@ -203,10 +239,15 @@ class Controller:
             self.current_changed.emit(object_id)
         self.set_sign(True)
 
+    @property
+    def next_id(self) -> int:
+        """An id for a new object: the one after all that were used, or are asked for."""
+        used = 0 if self.session is None else self.session.next_id - 1
+        return max([used, *(p.object_id for p in self._in_flight)]) + 1
+
     def new_object(self) -> int:
         """Make the next free id current."""
-        free = 1 if self.session is None else self.session.next_id
-        self.set_current(free)
+        self.set_current(self.next_id)
         return self.current
 
     def set_sign(self, positive: bool) -> None:
@@ -226,22 +267,74 @@ class Controller:
         """Answer prompts; those that wait already are answered together with them."""
         session = self._open_session()
         checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
-        batch, key = self._batch, f"add {self._batch_number}"
+        if self._strokes_on is not None:
+            self._next_batch()
+        batch = self._batch
         with self._pending_lock:
             batch += checked
-        self._in_flight += checked
-        self.busy.emit(self._looking(session, {p.frame for p in checked}))
-        taken: list[Prompt] = []
 
-        def work() -> set[int]:
+        def say(taken: list[Prompt]) -> None:
             with self._pending_lock:
-                taken[:] = batch
+                taken += batch
                 batch.clear()
             if taken:
                 session.add(*taken)
-                self._touched({p.frame for p in taken})
-                for prompt in taken:
-                    self._forget_change(prompt.object_id, [prompt.frame])
+
+        self._say(session, checked, say, f"add {self._batch_number}")
+
+    def paint(self, painted: Mask, before: NDArray[np.bool_]) -> None:
+        """Change the mask of an object as one that was shown was changed with the brush.
+
+        What is being answered meanwhile, clicks as well as strokes, holds too.
+
+        Parameters
+        ----------
+        painted : Mask
+            What the brush left.
+        before : (H, W) bool array
+            What was there before the stroke.
+        """
+        session = self._open_session()
+        place = painted.object_id, painted.frame
+        if self._strokes_on != place:
+            self._next_batch()
+            self._strokes_on = place
+        strokes = self._strokes
+        with self._pending_lock:
+            strokes.append((painted, before))
+
+        def say(taken: list[Prompt]) -> None:
+            with self._pending_lock:
+                made = list(strokes)
+                strokes.clear()
+            taken += [after for after, _ in made]
+            mask = session.mask(*place)
+            for after, former in made:
+                mask = (mask & (after.mask | ~former)) | (after.mask & ~former)
+            if made:
+                session.add(replace(painted, mask=mask))
+
+        self._say(session, [painted], say, f"paint {self._batch_number}")
+
+    def mask(self, object_id: int, frame: int) -> NDArray[np.bool_]:
+        """The mask (H, W) of an object on a frame as it was painted last, be it answered or not."""
+        painted = [
+            p for p in self._in_flight if isinstance(p, Mask) and (p.object_id, p.frame) == (object_id, frame)
+        ]
+        return painted[-1].mask if painted else self._open_session().mask(object_id, frame)
+
+    def _say(
+        self, session: Session, prompts: list[Prompt], say: Callable[[list[Prompt]], None], key: str
+    ) -> None:
+        """Have prompts answered by `say`, which puts those that it answers into the list that it is given."""
+        self._in_flight += prompts
+        self.busy.emit(self._looking(session, {p.frame for p in prompts}))
+        taken: list[Prompt] = []
+
+        def work() -> set[int]:
+            say(taken)
+            self._touched({p.frame for p in taken})
+            self._forget_changes({p.object_id for p in taken})
             return {p.object_id for p in taken}
 
         def arrived() -> None:
@@ -273,6 +366,7 @@ class Controller:
                 if prompt in session.prompts:
                     session.remove(prompt)
             self._touched(None)
+            self._forget_changes({p.object_id for p in prompts})
             return {p.object_id for p in prompts}
 
         self._submit(session, work, "Removing a prompt")
@@ -286,6 +380,7 @@ class Controller:
             if old in session.prompts:
                 session.replace(old, new)
             self._touched(None)
+            self._forget_changes({old.object_id, new.object_id})
             return {old.object_id, new.object_id}
 
         self._submit(session, work, "Moving a prompt")
@@ -301,6 +396,7 @@ class Controller:
             index = (places[0] + 1 if places else 0) % len(found)
             chosen = session.choose(object_id, frame, index)
             self._touched({frame})
+            self._forget_changes({object_id})
             text = f"Reading {index + 1} of {len(found)}, predicted IoU {chosen.predicted_iou:.2f}"
             self._deliver(lambda: self.noted.emit(text))
             return {object_id}
@@ -315,8 +411,11 @@ class Controller:
         def work(session: Session) -> None:
             for object_id in object_ids:
                 session.remove_object(object_id)
+            self._forget_changes(object_ids)
 
         self._act("Removing objects", work)
+        if self.current in object_ids:  # its id is not given again
+            self.new_object()
 
     def rename(self, object_id: int, name: str) -> None:
         """Give an object a name."""
@@ -324,7 +423,14 @@ class Controller:
 
     def merge(self, into: int, others: Collection[int]) -> None:
         """Make several objects one."""
-        self._act("Merging", lambda s: s.merge(into, others))
+
+        def work(session: Session) -> None:
+            session.merge(into, others)
+            self._forget_changes({into, *others})
+
+        self._act("Merging", work)
+        if self.current in others:
+            self.set_current(into)
 
     def split(self, object_id: int, frame: int) -> None:
         """Make each separate part of an object's mask an object."""
@@ -357,23 +463,32 @@ class Controller:
 
     def undo(self) -> None:
         """Take back the last action; a pass that runs ends."""
-        self._exchange(lambda s: s.undo(), "Undone", "Nothing to undo")
+        self._exchange(Session.undo, "Undone", "Nothing to undo")
 
     def redo(self) -> None:
         """Do again what was undone."""
-        self._exchange(lambda s: s.redo(), "Done again", "Nothing to redo")
+        self._exchange(Session.redo, "Done again", "Nothing to redo")
 
     def _exchange(self, act: Callable[[Session], str | None], past: str, nothing: str) -> None:
         session = self._open_session()
         self._engine.cancel()
+        exchanged: list[str | None] = []
 
         def work() -> None:
             name = act(session)
+            exchanged.append(name)
             self._touched(None)
+            if name not in _NO_CORRECTIONS:
+                self.changed.clear()
             text = nothing if name is None else f"{past}: {action_name(name)}"
             self._deliver(lambda: self.noted.emit(text))
 
-        self._submit(session, work, past)
+        def done() -> None:
+            gone = self.current not in session.object_ids
+            if gone and act is Session.redo and exchanged[0] in ("remove_object", "merge"):
+                self.new_object()
+
+        self._submit(session, work, past, done)
 
     def _act(self, title: str, act: Callable[[Session], Any], objects: Collection[int] | None = None) -> None:
         """Do something to some objects; None stands for any, which takes longer to show."""
@@ -398,9 +513,14 @@ class Controller:
         restart: bool = False,
     ) -> None:
         """Carry objects from their prompted frames to others; see :meth:`Session.propagate`."""
+        ids = None if objects is None else tuple(objects)
+        self.follow_spans([Span(direction, ids, first, last)], restart=restart)
+
+    def follow_spans(self, spans: Collection[Span], *, restart: bool = False) -> None:
+        """Do the same for several spans, one after the other."""
         session = self._open_session()
         known = sorted({*self.state.object_ids, *(p.object_id for p in self._in_flight)})
-        ids = tuple(known if objects is None else objects)
+        ids = sorted({i for span in spans for i in (known if span.objects is None else span.objects)})
         unknown = [i for i in ids if i not in known]
         if not ids or unknown:
             raise InputError(
@@ -413,16 +533,22 @@ class Controller:
 
         def begin() -> Iterator[Update]:
             again, anew[0] = anew[0], False
-            alive = tuple(i for i in ids if i in session.object_ids)
-            if not alive:
-                return iter(())
-            span: dict[str, Any] = {"objects": alive, "first": first, "last": last, "restart": again}
-            meter.left(session.work_left(direction, **span))
-            return session.propagate(direction, **span)
+            there = set(ids).intersection(session.object_ids)
+            wanted = []
+            for span in spans:
+                alive = tuple(sorted(there if span.objects is None else there.intersection(span.objects)))
+                if alive:
+                    ends = {"first": span.first, "last": span.last}
+                    scope: dict[str, Any] = {"objects": alive, "restart": again, **ends}
+                    wanted.append((span.direction, scope))
+            meter.left(sum(session.work_left(direction, **scope) for direction, scope in wanted))
+            return _one_by_one(session, wanted)
 
         def each(update: Update) -> None:
             if update.kept is not None and update.kept < _SAME:
                 self.changed.setdefault(update.object_id, set()).add(update.frame)
+            else:
+                self._forget_change(update.object_id, [update.frame])
             self._touched({update.frame}, meter.step(update.frame))
             self._snapshot(session, ids)
 
@@ -466,7 +592,8 @@ class Controller:
     ) -> None:
         """Have something worked out from the session that changes nothing in it.
 
-        `done` is not called if the session was closed by then, unless `always` is true.
+        `done` is not called if the session was closed by then, unless `always` is true. What has a key is
+        dropped when the controller is shut down.
         """
         session = self._open_session()
 
@@ -474,7 +601,8 @@ class Controller:
             if always or self.session is session:
                 done(result)
 
-        self._engine.submit(lambda: work(session), shown, failed=failed or self._fail(title), key=key)
+        failed = failed or self._fail(title)
+        self._engine.submit(lambda: work(session), shown, failed=failed, key=key, passing=key is not None)
 
     def run(
         self,
@@ -485,8 +613,9 @@ class Controller:
         key: str | None = None,
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Have something worked out that needs no session."""
-        self._engine.submit(work, done, failed=failed or self._fail(title), key=key)
+        """Have something worked out that needs no session; what has a key, only until the end."""
+        failed = failed or self._fail(title)
+        self._engine.submit(work, done, failed=failed, key=key, passing=key is not None)
 
     def aside(self, steps: Iterator[Any], each: Callable[[Any], None], title: str) -> None:
         """Go through some steps whenever nothing else is to be done; a pass ends it.
@@ -536,6 +665,7 @@ class Controller:
     def _next_batch(self) -> None:
         """Prompts from here on are not said together with those before; what was asked comes between."""
         self._batch, self._batch_number = [], self._batch_number + 1
+        self._strokes, self._strokes_on = [], None
 
     def _show(self, state: State) -> None:
         self.state = state
@@ -571,6 +701,11 @@ class Controller:
     def _forget_change(self, object_id: int, frames: Collection[int]) -> None:
         self.changed.get(object_id, set()).difference_update(frames)
 
+    def _forget_changes(self, object_ids: Collection[int]) -> None:
+        """Forget what former corrections of objects changed: they are corrected anew, or gone."""
+        for object_id in object_ids:
+            self.changed.pop(object_id, None)
+
     def _fail(self, title: str) -> Callable[[Exception], None]:
         def failed(error: Exception) -> None:
             self.busy.emit("")
@@ -579,6 +714,11 @@ class Controller:
             self.state_changed.emit(self.state)  # a prompt that was refused must not stay in its layer
 
         return failed
+
+
+def _one_by_one(session: Session, wanted: Sequence[tuple[Direction, dict[str, Any]]]) -> Iterator[Update]:
+    for direction, scope in wanted:
+        yield from session.propagate(direction, **scope)
 
 
 def _equal(one: Update, other: Update) -> bool:

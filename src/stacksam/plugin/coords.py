@@ -79,25 +79,6 @@ class Placement:
 
     # World and frame
 
-    def frame_yx(
-        self, position: ArrayLike, units: Sequence[Any] | None = None
-    ) -> tuple[int, float, float] | None:
-        """Frame and place of a position in the world, such as the cursor's.
-
-        Parameters
-        ----------
-        position : (N,) array
-            ``viewer.cursor.position``; with at least as many dimensions as the layer.
-        units : sequence of pint.Unit, optional
-
-        Returns
-        -------
-        tuple of (int, float, float), or None
-            ``(frame, y, x)`` in pixels; None where that is outside the image, or at another index than the
-            chosen one along one of the other dimensions.
-        """
-        return self.from_data(self._at_level(position, units)[self._dims])
-
     def to_world(
         self, frame: int, y: float, x: float, units: Sequence[Any] | None = None
     ) -> NDArray[np.float64]:
@@ -203,7 +184,8 @@ class Placement:
         Returns
         -------
         tuple of (int, float, float), or None
-            ``(frame, y, x)``; None where :meth:`frame_yx` gives None.
+            ``(frame, y, x)`` in pixels; None where that is outside the image, or at another index than the
+            chosen one along one of the other dimensions.
 
         Raises
         ------

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Deliver", "Engine", "Stream"]
+__all__ = ["Deliver", "Engine", "Stream", "wait_for_closed"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,33 @@ class _Job:
     done: Callable[[Any], None] | None
     failed: Callable[[Exception], None]
     key: str | None
+    passing: bool
+
+
+_closed: list[threading.Thread] = []  # of engines that were closed; they may have work left
+_closed_lock = threading.Lock()
+
+
+def wait_for_closed(timeout: float = 10.0) -> bool:
+    """Wait until the threads of engines that were closed have done what was asked of them.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds to wait for all of them.
+
+    Returns
+    -------
+    bool
+        Whether they have ended.
+    """
+    end = time.monotonic() + timeout
+    with _closed_lock:
+        _closed[:] = [thread for thread in _closed if thread.is_alive()]
+        left = [thread for thread in _closed if thread is not threading.current_thread()]
+    for thread in left:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in left)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +118,7 @@ class Engine:
         *,
         failed: Callable[[Exception], None],
         key: str | None = None,
+        passing: bool = False,
     ) -> None:
         """Do `work` on the engine's thread, then `done` with its result on the main thread.
 
@@ -101,13 +130,15 @@ class Engine:
             Called on the main thread with the error, where `work` raised one.
         key : str, optional
             A job of the same key that has not begun is dropped: this one overtakes it.
+        passing : bool
+            Whether nobody wants what comes of it any more once the engine is closed.
         """
         with self._wake:
             if self._closing:
                 return
             if key is not None:
                 self._jobs = deque(job for job in self._jobs if job.key != key)
-            self._jobs.append(_Job(work, done, failed, key))
+            self._jobs.append(_Job(work, done, failed, key, passing))
             self._wake.notify()
 
     def start(self, stream: Stream) -> None:
@@ -128,22 +159,31 @@ class Engine:
                 self._wake.notify()
 
     def close(self, timeout: float | None = None, last: Callable[[], Any] | None = None) -> bool:
-        """Drop what waits, end the step in progress and the thread; whether it ended in time.
+        """Take no more jobs, and end the pass and, after the jobs that wait, the thread.
+
+        Nothing is delivered any more.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait for it.
+            Seconds to wait for the thread.
         last : callable, optional
             What the thread does before it ends, also when that takes longer. Errors are logged.
+
+        Returns
+        -------
+        bool
+            Whether the thread ended in time.
         """
         with self._wake:
             self._closing = True
             self._last = last
-            self._jobs.clear()
+            self._jobs = deque(job for job in self._jobs if not job.passing)
             if self._stream is not None:
                 self._stream.cancel()
             self._wake.notify()
+        with _closed_lock:
+            _closed.append(self._thread)
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

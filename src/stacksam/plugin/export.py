@@ -233,12 +233,11 @@ class ExportPanel(QWidget):
 
     def cancelled(self, paths: Sequence[str | os.PathLike[str]] = ()) -> None:
         """Show that the export was cancelled, and the files that were complete by then."""
-        rest = f"{_files(len(paths))} had been written and stay." if paths else "Nothing was written."
-        self._conclude("⚠", f"Cancelled. {rest}", paths)
+        self._conclude("⚠", f"Cancelled. {_kept(paths) or 'Nothing was written.'}", paths)
 
-    def failed(self, message: str) -> None:
-        """Show why the export failed."""
-        self._conclude("⚠", message, ())
+    def failed(self, message: str, paths: Sequence[str | os.PathLike[str]] = ()) -> None:
+        """Show why the export failed, and the files that were complete by then."""
+        self._conclude("⚠", f"{message}. {_kept(paths)}" if paths else message, paths)
 
     def plan(self) -> ExportPlan:
         """What would be exported now.
@@ -393,6 +392,10 @@ def _told(plan: ExportPlan) -> str:
 
 def _files(count: int) -> str:
     return f"{count} file{'s' if count != 1 else ''}"
+
+
+def _kept(paths: Sequence[object]) -> str:
+    return f"{_files(len(paths))} had been written and stay{'' if len(paths) > 1 else 's'}." if paths else ""
 
 
 def _breakable(text: str) -> str:

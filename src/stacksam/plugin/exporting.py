@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExportCancelledError",
+    "ExportFailedError",
     "ExportPlan",
     "FileFormat",
     "Report",
@@ -78,6 +79,20 @@ class ExportCancelledError(StacksamError):
     def __init__(self, files: Collection[Path]) -> None:
         self.files = tuple(files)
         super().__init__(f"cancelled; {len(self.files)} files were complete and stay")
+
+
+class ExportFailedError(StorageError):
+    """A file of an export could not be written.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        What was complete by then; it stays.
+    """
+
+    def __init__(self, message: str, files: Collection[Path]) -> None:
+        self.files = tuple(files)
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +279,15 @@ def run_export(plan: ExportPlan, session: Session, report: Report | None = None)
     InputError
         If the session has other frames, or an object of the plan is gone.
     StorageError
-        If a file exists and may not be replaced (none is written then), or cannot be written.
+        If a file exists and may not be replaced; none is written then.
+    ExportFailedError
+        If a file cannot be written, or its folder not be made.
     ExportCancelledError
         If `report` returned False.
     """
     _check(plan, session)
     written: list[Path] = []
+    folders: list[Path] = []  # that were not there before
     total, done = plan.steps, 0
 
     def advance() -> None:
@@ -281,15 +299,18 @@ def run_export(plan: ExportPlan, session: Session, report: Report | None = None)
     try:
         for target in plan.targets:
             _check_free(plan, [target])  # again, since what came before may have taken long
-            _make_folder(target.path.parent)
+            _make_folder(target.path.parent, folders)
             if target.what == What.TRACKS:
                 write_tracks(target.path, session, plan.object_ids, advance)
             else:
                 _write_frames(target, plan, session, advance)
             written.append(target.path)
-    except BaseException:
-        with suppress(OSError):  # it may hold other files, which is as well
-            target.path.parent.rmdir()
+    except BaseException as error:
+        for folder in reversed(folders):
+            with suppress(OSError):  # it may hold files, which is as well
+                folder.rmdir()
+        if isinstance(error, StorageError):
+            raise ExportFailedError(str(error), written) from error
         raise
     return written
 
@@ -324,7 +345,10 @@ def _check_free(plan: ExportPlan, targets: Iterable[Target]) -> None:
         )
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder, and put it and those above it that were missing into the list, outermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    made += reversed(missing)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -71,6 +71,7 @@ class ImagePanel(QWidget):
         self.message.setWordWrap(True)
         self.start = QPushButton("Start")
         self.start.setToolTip("Make the layers to click in; what was done on this image before comes back")
+        self.start.setEnabled(False)  # whether it may be pressed is not for this part to say
         self.start.clicked.connect(self.start_requested)
         self._channel_row = _row(*self.channels)
         self._range_row = _row(self.low, self.high)
@@ -114,14 +115,12 @@ class ImagePanel(QWidget):
             self.layer_box.setCurrentIndex(list(layers).index(chosen))
             self.layer_box.blockSignals(blocked)
         some = bool(layers)
-        self.start.setEnabled(some)
         self._choices.setVisible(some)
         self.start.setVisible(some)
-        self.set_message(
-            ""
-            if some
-            else "Drop a file into the window, or take one of <i>File ▸ Open Sample ▸ stacksam</i>."
-        )
+        if not some:
+            self.set_message(
+                "Drop a file into the window, or take one of <i>File ▸ Open Sample ▸ stacksam</i>."
+            )
         if self.layer() is not before:
             self.layer_chosen.emit()
 

@@ -37,6 +37,7 @@ _REFRESH_3D_MS = 1500  # the whole volume is read each time
 _SETTLE_MS = 30  # after the last event of a drag
 _LEAST_AREA = 2.0  # of a drawn outline, in pixels; less is a slip of the hand
 _SYMBOLS = {True: "disc", False: "x"}
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _TOOLS = {
     (Points, "add"): "point",
     (Shapes, "add_rectangle"): "box",
@@ -58,6 +59,9 @@ class PromptSink(Protocol):
 
     def add(self, *prompts: Prompt) -> None:
         """Take new prompts."""
+
+    def paint(self, painted: Mask, before: NDArray[np.bool_]) -> None:
+        """Take what the brush made of a mask."""
 
     def remove(self, *prompts: Prompt) -> None:
         """Take prompts back."""
@@ -104,6 +108,7 @@ class SessionLayers:
         )
         self.result.editable = False
         self.buffer = PaintBuffer(placement.layout)
+        self._unpainted = self.buffer.mask  # what is under the brush, as it was before the stroke
         self.paint: Labels = viewer.add_labels(
             self.buffer, name=f"{name} brush", opacity=0.7, visible=False, multiscale=False, **kwargs
         )
@@ -143,6 +148,7 @@ class SessionLayers:
             (viewer.dims.events.ndisplay, self._turned),
             (viewer.layers.selection.events.active, self._reached),
             *((layer.events.mode, self._reached) for layer in (self.points, self.boxes, self.paint)),
+            *((placement.layer.events[name], self._moved) for name in _PLACE),
         ]
         for emitter, callback in self._connected:
             emitter.connect(callback)
@@ -333,12 +339,22 @@ class SessionLayers:
         if tool is not None and tool != self.tool:
             self._taken(tool)
 
+    def _moved(self, _event: Any = None) -> None:
+        """Lie where the image lies."""
+        if self.placement.layer.ndim != self._image_ndim:
+            return
+        for name, value in self.placement.layer_kwargs().items():
+            for layer in self.all:
+                if not _same(getattr(layer, name), value):  # napari slices a layer anew for each of them
+                    setattr(layer, name, value)
+
     def _turned(self, _event: Any = None) -> None:
         self.use(self.tool)
 
     def put_paint(self, frame: int, mask: NDArray[np.bool_]) -> None:
         """Put a mask (H, W) on a frame under the brush."""
         self.buffer.put(frame, mask)
+        self._unpainted = self.buffer.mask
         self.paint.refresh(extent=False, thumbnail=False)
 
     # Reading
@@ -356,9 +372,10 @@ class SessionLayers:
         frame = self.frame
         if frame is None or self._own:
             return
-        mask = self.buffer.mask
-        if mask.any() or (self.view.frame(frame) == self.sink.current).any():
-            self._send(lambda: self.sink.add(Mask(frame, self.sink.current, mask)))
+        before, mask = self._unpainted, self.buffer.mask
+        self._unpainted = mask
+        if mask.any() or before.any():
+            self._send(lambda: self.sink.paint(Mask(frame, self.sink.current, mask), before))
 
     def _read_prompts(self) -> None:
         """Send what differs between the layers and what they were made to show."""
@@ -452,7 +469,7 @@ class SessionLayers:
                     strays = strays or _area(vertices) >= _LEAST_AREA
                 continue
             done.append(i)
-            places = self._places(vertices)
+            places = self._places(_around(vertices) if kind == "ellipse" else vertices)
             mask = np.zeros(self.placement.layout.frame_shape, bool)
             if len(places) >= 3:
                 outline = np.array([p[1:] for p in places])
@@ -484,10 +501,23 @@ def _set_visible(layer: Layer, visible: bool) -> None:
         layer.visible = visible
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of a layer's place are equal: arrays, or tuples of units or names."""
+    return bool(one == other if isinstance(other, tuple) else np.array_equal(np.asarray(one), other))
+
+
 def _area(vertices: NDArray[np.float64]) -> float:
     """Of the rectangle around a shape, in data coordinates."""
     sides = np.sort(np.ptp(vertices, axis=0))
     return float(sides[-2] * sides[-1])
+
+
+def _around(corners: NDArray[np.float64], count: int = 180) -> NDArray[np.float64]:
+    """Vertices of an ellipse, of which napari gives the corners around it."""
+    center, half = corners.mean(axis=0), (corners[[1, 3]] - corners[0]) / 2
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    around: NDArray[np.float64] = center + np.stack([np.cos(angles), np.sin(angles)], axis=1) @ half
+    return around
 
 
 def _paired(removed: list[Prompt], added: list[Prompt]) -> list[tuple[Prompt, Prompt]]:

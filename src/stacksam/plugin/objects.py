@@ -50,7 +50,6 @@ _BUTTONS = {
     "rename": ("Rename", "Name the selected object"),
 }
 _KEYS = {"add": hint("new_object"), "remove": " (Delete)", "rename": " (F2)"}
-_WAIT = "Not while objects are being followed: wait, or cancel"
 
 
 class ObjectsPanel(QWidget):
@@ -94,7 +93,6 @@ class ObjectsPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         self._made = False
         super().__init__(parent)
-        self._busy = False
         self._quiet = False
         self._awaited: int | None = None  # asked for by set_current before the state knew it
         self._told: tuple[int, tuple[int, ...]] = (0, ())
@@ -185,16 +183,6 @@ class ObjectsPanel(QWidget):
         """Ids of the objects that the user does not want to see."""
         return self._model.hidden
 
-    def set_visible_objects(self, object_ids: Collection[int], visible: bool) -> None:
-        """Show objects as visible or not, without telling."""
-        self._model.set_visible(object_ids, visible)
-
-    def set_busy(self, busy: bool) -> None:
-        """Hold back what would change objects, while others are being followed."""
-        self._busy = busy
-        self._model.editable = not busy
-        self._refresh()
-
     # What the user does
 
     def _ask(self, name: str) -> None:
@@ -228,7 +216,7 @@ class ObjectsPanel(QWidget):
         row: ObjectRow = index.data(ROW_ROLE)
         if index.column() == Column.VISIBLE:
             self._set_visible([row.object_id], row.object_id in self.hidden())
-        elif row.n_frames and not self._busy:
+        elif row.n_frames:
             self.lock_requested.emit(row.object_id, row.n_locked < row.n_frames)
 
     def _set_visible(self, object_ids: Collection[int], visible: bool) -> None:
@@ -266,9 +254,8 @@ class ObjectsPanel(QWidget):
         menu.addSeparator()
         to_lock = [row for row in rows if row.n_locked < row.n_frames]
         to_free = [row for row in rows if row.n_locked]
-        free = not self._busy
-        offer("Accept all frames", free and bool(to_lock), lambda: self._lock(to_lock, True))
-        offer("Take acceptance back", free and bool(to_free), lambda: self._lock(to_free, False))
+        offer("Accept all frames", bool(to_lock), lambda: self._lock(to_lock, True))
+        offer("Take acceptance back", bool(to_free), lambda: self._lock(to_free, False))
         menu.addSeparator()
         only = "Show only these" if len(ids) > 1 else "Show only this"
         offer(only, bool(ids), lambda: self._show_only(ids))
@@ -321,7 +308,7 @@ class ObjectsPanel(QWidget):
             "rename": len(ids) == 1,
         }
         for name, button in self._buttons.items():
-            button.setEnabled(can[name] and not self._busy)
+            button.setEnabled(can[name])
             button.setToolTip(self._tooltip(name, ids))
         total = len(self._model.object_ids)
         chosen = f" · {len(ids)} selected" if len(ids) > 1 else ""
@@ -332,8 +319,6 @@ class ObjectsPanel(QWidget):
         self._table.viewport().update()
 
     def _tooltip(self, name: str, ids: tuple[int, ...]) -> str:
-        if self._busy:
-            return _WAIT
         text = _BUTTONS[name][1]
         if name == "merge":
             into = f"; all become object {self._into(ids)}" if len(ids) > 1 else "; select two or more first"

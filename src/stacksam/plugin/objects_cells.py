@@ -107,7 +107,7 @@ class CellDelegate(QStyledItemDelegate):
     ) -> None:
         align = Qt.AlignmentFlag.AlignVCenter
         align |= Qt.AlignmentFlag.AlignRight if column == Column.ID else Qt.AlignmentFlag.AlignLeft
-        if column == Column.NAME and not text and row.object_id == self.current and self._model.editable:
+        if column == Column.NAME and not text and row.object_id == self.current:
             text, ink = "name…", _faded(ink, 0.5)
         painter.setPen(ink)
         short = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, int(area.width()))

@@ -62,8 +62,6 @@ class ObjectsModel(QAbstractTableModel):
         The user gave an object a name.
     n_frames : int
         Frames of the stack.
-    editable : bool
-        Whether names may be changed.
     """
 
     renamed = Signal(int, str)
@@ -71,7 +69,6 @@ class ObjectsModel(QAbstractTableModel):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self.n_frames = 0
-        self.editable = True
         self._rows: list[ObjectRow] = []
         self._hidden: set[int] = set()
         self._compact = 0
@@ -90,7 +87,7 @@ class ObjectsModel(QAbstractTableModel):
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:
         """What can be done with a cell."""
         flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
-        if index.column() == Column.NAME and self.editable:
+        if index.column() == Column.NAME:
             flags |= Qt.ItemFlag.ItemIsEditable
         return flags
 

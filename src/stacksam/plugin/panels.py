@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
@@ -66,11 +65,11 @@ def duration(seconds: float) -> str:
 class ModelPanel(QWidget):
     """Which model, on which device, and what to expect of it."""
 
-    changed = Signal()
     cancel_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._pace = ("", "")  # the model it is of, and in words
         self.model = QComboBox()
         self.model.setToolTip("nano comes with stacksam and is quick; SAM 2.1 models are larger and slower")
         self.device = QComboBox()
@@ -100,8 +99,6 @@ class ModelPanel(QWidget):
         form.addRow(self._download)
         self.refresh()
         self.model.currentIndexChanged.connect(self._describe)
-        self.model.currentIndexChanged.connect(self.changed)
-        self.device.currentIndexChanged.connect(self.changed)
         self._describe()
 
     def refresh(self) -> None:
@@ -143,11 +140,13 @@ class ModelPanel(QWidget):
             self.about.setText(f"Official SAM 2 model; {size}are fetched once, when you press Start.")
         else:
             self.about.setText(f"Checkpoint {name}")
+        if name == self._pace[0]:
+            self.about.setText(f"{self.about.text()} {self._pace[1]}".rstrip())
 
-    def set_pace(self, text: str) -> None:
-        """Say what this machine makes of the model."""
+    def set_pace(self, name: str, text: str) -> None:
+        """Say what this machine makes of a model, while that is chosen."""
+        self._pace = (name, text)
         self._describe()
-        self.about.setText(f"{self.about.text()} {text}")
 
     def set_download(self, progress: Progress | None) -> None:
         """Show how far a download has come; None for none."""
@@ -285,8 +284,13 @@ class FollowPanel(QWidget):
             ("all", "through the whole stack"),
             ("to here", "to the frame shown"),
             ("to the next accepted frame", "to the next accepted frame"),
+            ("all anew", "through the whole stack, anew"),
         ):
             self.reach.addItem(text, reach)
+        self.reach.setToolTip(
+            "Anew: once more also where there are masks, but for accepted frames. So an object comes back on "
+            "frames on which it was not, once that is taken back"
+        )
         self.direction: Direction = "both"
         self._buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
@@ -334,6 +338,10 @@ class FollowPanel(QWidget):
         value: Reach = self.reach.currentData()
         return value
 
+    def set_reach(self, reach: Reach) -> None:
+        """Choose how far to follow."""
+        self.reach.setCurrentIndex(self.reach.findData(reach))
+
     def set_progress(self, progress: Progress | None) -> None:
         """Show how far a pass has come; None where none runs."""
         running = progress is not None
@@ -348,13 +356,6 @@ class FollowPanel(QWidget):
             if progress.seconds_left is not None:
                 parts.append(f"about {duration(progress.seconds_left)} left")
             self.left.setText(" · ".join(parts) or "starting …")
-
-
-def swatch(object_id: int, side: int = 12) -> QPixmap:
-    """A square in an object's colour."""
-    pixmap = QPixmap(side, side)
-    pixmap.fill(QColor.fromRgbF(*color_of(object_id)))
-    return pixmap
 
 
 def _tool(text: str, tip: str, *, checkable: bool = False) -> QPushButton:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
@@ -23,9 +22,9 @@ class ReviewPanel(QWidget):
     """What was found, frame by frame, and buttons to accept or mend it."""
 
     frame_clicked = Signal(int, int)
-    accept_requested = Signal(int, int)  # first and last frame of the current object
-    absent_requested = Signal(int, int)
-    unlock_requested = Signal(int, int)
+    accept_requested = Signal()  # for what `take_span` gives
+    absent_requested = Signal()
+    unlock_requested = Signal()
     worst_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -70,7 +69,7 @@ class ReviewPanel(QWidget):
         self._state: State | None = None
         self._changed: Mapping[int, set[int]] = {}
         self._current = 0
-        self._frame = 0
+        self._frame: int | None = None
         self.strip.frame_clicked.connect(self.frame_clicked)
         self.strip.frame_clicked.connect(lambda *_: self._tell())  # a plain click ends a selection
         self.strip.canvas.installEventFilter(self)
@@ -78,9 +77,9 @@ class ReviewPanel(QWidget):
         self.gallery.clicked.connect(lambda frame: self.frame_clicked.emit(self._current, frame))
         self.everyone.toggled.connect(self._fill)
         self.worst.clicked.connect(self.worst_requested)
-        self.accept.clicked.connect(lambda: self._ask(self.accept_requested))
-        self.absent.clicked.connect(lambda: self._ask(self.absent_requested))
-        self.unlock.clicked.connect(lambda: self._ask(self.unlock_requested))
+        self.accept.clicked.connect(self.accept_requested)
+        self.absent.clicked.connect(self.absent_requested)
+        self.unlock.clicked.connect(self.unlock_requested)
         self._tell()
 
     def set_state(self, state: State, changed: Mapping[int, set[int]]) -> None:
@@ -90,6 +89,8 @@ class ReviewPanel(QWidget):
 
     def set_current(self, object_id: int) -> None:
         """The object that buttons and thumbnails are for."""
+        if object_id != self._current:
+            self.gallery.set_items(())
         self._current = object_id
         if self.everyone.isChecked():
             self.strip.set_current(object_id)
@@ -97,34 +98,36 @@ class ReviewPanel(QWidget):
             self._fill()
         self._tell()
 
-    def set_frame(self, frame: int) -> None:
-        """The frame that is shown."""
+    def set_frame(self, frame: int | None) -> None:
+        """The frame that is shown; None where it is none of the stack's."""
         self._frame = frame
-        self.strip.set_frame(frame)
-        self.gallery.set_frame(frame)
+        if frame is not None:
+            self.strip.set_frame(frame)
+            self.gallery.set_frame(frame)
         self._tell()
 
-    def set_thumbs(self, thumbs: Sequence[Thumb]) -> None:
-        """Thumbnails of the current object."""
-        self.gallery.set_color(color_of(self._current))
-        self.gallery.set_items(thumbs)
+    def set_thumbs(self, object_id: int, thumbs: Sequence[Thumb]) -> None:
+        """Thumbnails of an object; if it is not the current one any more, they are not shown."""
+        if object_id == self._current:
+            self.gallery.set_color(color_of(object_id))
+            self.gallery.set_items(thumbs)
 
-    def span(self) -> tuple[int, int]:
-        """First and last frame that the buttons are for: those selected in the strip, or the one shown."""
+    def span(self) -> tuple[int, int] | None:
+        """First and last frame that keys and buttons are for: those selected in the strip, or the one shown.
+
+        None where no frame of the stack is shown.
+        """
         selection = self.strip.selection
-        if selection is None or selection[0] != self._current:
-            return self._frame, self._frame
-        return selection[1], selection[2]
+        if selection is not None and selection[0] == self._current:
+            return selection[1], selection[2]
+        return None if self._frame is None else (self._frame, self._frame)
 
-    def clear_selection(self) -> None:
-        """Let the buttons be for the frame that is shown."""
+    def take_span(self) -> tuple[int, int] | None:
+        """:meth:`span`, and end the selection: what is asked for next is for the frame that is shown then."""
+        span = self.span()
         self.strip.clear_selection()
         self._tell()
-
-    def _ask(self, request: Any) -> None:
-        first, last = self.span()
-        self.clear_selection()
-        request.emit(first, last)
+        return span
 
     def _select(self, object_id: int, first: int, _last: int) -> None:
         if object_id != self._current:
@@ -138,9 +141,12 @@ class ReviewPanel(QWidget):
         return False
 
     def _tell(self) -> None:
-        first, last = self.span()
-        what = f"frame {first}" if first == last else f"{first} to {last}"
-        self.accept.setText(f"Accept {what}")
+        span = self.span()
+        if span is None:
+            self.accept.setText("Accept")
+        else:
+            first, last = span
+            self.accept.setText(f"Accept frame {first}" if first == last else f"Accept {first} to {last}")
 
     def _fill(self) -> None:
         state = self._state
@@ -172,4 +178,5 @@ class ReviewPanel(QWidget):
         # Up to its six rows it is not squeezed when the dock is too low for all: that scrolls.
         self.strip.canvas.setMinimumHeight(self.strip.canvas.sizeHint().height())
         self.strip.set_current(self._current)
-        self.strip.set_frame(self._frame)
+        if self._frame is not None:
+            self.strip.set_frame(self._frame)

@@ -51,7 +51,7 @@ def write_tracks(
         part.replace(path)
     except OSError as error:
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; nothing was left behind"
+            f"cannot write {path}: {error.strerror or error}; nothing of it was left behind"
         ) from error
     finally:
         part.unlink(missing_ok=True)

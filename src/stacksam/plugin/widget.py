@@ -31,6 +31,7 @@ from stacksam.plugin.config import read_config
 from stacksam.plugin.controller import Controller, Opening
 from stacksam.plugin.coords import Placement, shown_index
 from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
+from stacksam.plugin.engine import wait_for_closed
 from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
@@ -55,6 +56,11 @@ _FEW = np.iinfo(np.uint16).max  # ids that masks are shown in 16 bits for
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
 _THUMB_SIDE = 52
+_TILTED = (
+    "This layer is tilted against its frames, which napari shows only approximately: what you see and click "
+    "may lie a little beside. Take its rotation or shear back to work on it."
+)
+_WAITS = "stacksam_waits"  # property of the application
 
 
 class StacksamWidget(Dock):
@@ -76,6 +82,7 @@ class StacksamWidget(Dock):
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
         self._watched: Image | None = None  # the one that is described
+        self._usable = False  # whether it can be worked on
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
         self._opening = ""  # what is being done before there is a session
@@ -133,9 +140,9 @@ class StacksamWidget(Dock):
         do(self.follow_part.follow_requested, self.commands.follow)
         do(self.follow_part.cancel_requested, self.commands.cancel)
         do(self.review_part.frame_clicked, self.go_to)
-        do(self.review_part.accept_requested, lambda a, b: self.commands.set_accepted(range(a, b + 1)))
-        do(self.review_part.absent_requested, lambda a, b: self.commands.set_absent(range(a, b + 1)))
-        do(self.review_part.unlock_requested, lambda a, b: self.commands.set_accepted(range(a, b + 1), False))
+        do(self.review_part.accept_requested, self.commands.accept)
+        do(self.review_part.absent_requested, self.commands.mark_absent)
+        do(self.review_part.unlock_requested, self.commands.take_back)
         do(self.review_part.worst_requested, self.commands.next_worst)
         do(self.export_part.export_requested, self._export)
         do(self.export_part.cancel_requested, self._exporting.set)
@@ -198,32 +205,38 @@ class StacksamWidget(Dock):
             if layer is not None:
                 layer.events.data.connect(self._layer_chosen)
             self._watched = layer
-        if layer is None:
-            self.image_part.show_preview(None)
-            return
+        self._usable = False
         try:
+            if layer is None:
+                self.image_part.show_preview(None)
+                return
             shown = shown_index(layer, self.viewer.dims.point, self.viewer.dims.units)
             self.image_part.describe(layer, self.viewer.dims.axis_labels, shown)
             self.image_part.set_message("")
-            self.image_part.start.setEnabled(True)
+            self._usable = True
+            self._preview.start()
         except StacksamError as error:
             self.image_part.set_message(str(error))
-            self.image_part.start.setEnabled(False)
-            return
-        self._preview.start()
+        finally:
+            self._show_start()
+
+    def _show_start(self) -> None:
+        """Let Start be pressed if there is something to start, and it is not being started."""
+        self.image_part.start.setEnabled(self._usable and not self.controller.opening)
 
     def _show_preview(self) -> None:
         layer = self.image_part.layer()
-        if layer is None or not self.image_part.start.isEnabled():
+        if layer is None or not self._usable:
             return
         try:
             choice = self.image_part.choice()
             opened = opener_of(layer, choice)
-            frame = Placement(layer, choice).frame_of(self.viewer.dims.point, self.viewer.dims.units)
+            placement = Placement(layer, choice)
+            frame = placement.frame_of(self.viewer.dims.point, self.viewer.dims.units)
         except StacksamError as error:
             self.image_part.set_message(str(error))
             return
-        self.image_part.set_message("")
+        self.image_part.set_message(_TILTED if placement.tilted else "")
 
         def work() -> NDArray[np.float32]:
             stack = opened()
@@ -268,7 +281,6 @@ class StacksamWidget(Dock):
         self._let_go()  # of the image that was worked on before
         self._image, self._choice = layer, choice
         layer.events.data.connect(self._data_replaced)
-        self.image_part.start.setEnabled(False)
         self.controller.open(
             Opening(
                 opener,
@@ -278,6 +290,7 @@ class StacksamWidget(Dock):
                 None if origin.get("folder") else config.settings(),  # a session keeps its own
             )
         )
+        self._show_start()
 
     def _config(self) -> Any:
         try:
@@ -297,8 +310,10 @@ class StacksamWidget(Dock):
         self.sections[FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
         count = session.stack.n_frames
         self.sections[0].set_note(f"{session.stack.name} · {count} frame{'' if count == 1 else 's'}")
-        self.sections[1].set_note(self.model_part.name())
-        self.image_part.start.setEnabled(True)
+        self.sections[1].set_note(session.model.name)
+        self._pace = None  # that of another model, or on another stack
+        self.model_part.set_pace("", "")
+        self._show_start()
         self.image_part.set_running(session.stack.name)
         self.model_part.refresh()
         self._current_changed(self.controller.current)
@@ -327,6 +342,7 @@ class StacksamWidget(Dock):
             bind_keys(layer, self.acts)
         bind_keys(self._image, self.acts)
         self.layers.show_prompts(self.controller.prompts)
+        self.layers.hide(self.objects_part.hidden(), self.controller.state.object_ids)
         self.commands.use(tool)
         self._frame_moved()
 
@@ -334,7 +350,7 @@ class StacksamWidget(Dock):
         self._let_go()
         self.set_open(False)
         self.image_part.set_running(None)
-        self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self._show_start()
         self._show_progress(None)
         self._tell_next()
 
@@ -364,18 +380,17 @@ class StacksamWidget(Dock):
 
         def each(seconds: float | None) -> None:
             if seconds is not None:
-                self.bridge.deliver(lambda: self._show_pace(seconds))
+                self.bridge.deliver(lambda: self._show_pace(session, seconds))
 
         self.controller.aside(seconds_per_mask(session.model), each, "Timing the model")
 
-    def _show_pace(self, seconds: float) -> None:
-        session = self.controller.session
-        if session is None:
+    def _show_pace(self, session: Session | None, seconds: float) -> None:
+        if session is None or session is not self.controller.session:
             return
-        device = session.model.device
-        self.model_part.set_pace(told(seconds, session.stack.n_frames, device))
+        name, device = session.model.name, session.model.device
+        self.model_part.set_pace(name, told(seconds, session.stack.n_frames, device))
         pace = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-        self.sections[1].set_note(f"{self.model_part.name()} on {device.type} · {pace} a mask")
+        self.sections[1].set_note(f"{name} on {device.type} · {pace} a mask")
 
     # Showing
 
@@ -449,7 +464,7 @@ class StacksamWidget(Dock):
         if progress is not None and progress.seconds_each is not None:
             self._pace = progress.seconds_each
         elif self._pace is not None:
-            self._show_pace(self._pace)
+            self._show_pace(self.controller.session, self._pace)
         if progress is None or progress.done == 0:
             self._tell_next()
 
@@ -459,7 +474,7 @@ class StacksamWidget(Dock):
             self.sections[1].set_folded(False)
 
     def _failed(self, title: str, error: Exception) -> None:
-        self.image_part.start.setEnabled(self.image_part.layer() is not None)
+        self._show_start()
         self._refused(error, title)
 
     def _refused(self, error: Exception, title: str = "") -> None:
@@ -496,8 +511,9 @@ class StacksamWidget(Dock):
 
     def _frame_moved(self, _event: Any = None) -> None:
         frame = None if self.layers is None else self.layers.frame
-        if frame is not None and self.layers is not None:
+        if self.layers is not None:
             self.review_part.set_frame(frame)
+        if frame is not None and self.layers is not None:
             if self.layers.tool == "paint":
                 self.load_paint()
             if not self.controller.following:
@@ -546,7 +562,7 @@ class StacksamWidget(Dock):
         state, current = self.controller.state, self.controller.current
         scores = state.scores.get(current)
         if scores is None or self.controller.session is None or self.layers is None:
-            self.review_part.set_thumbs(())
+            self.review_part.set_thumbs(current, ())
             return
         here = self.layers.frame or 0
         frames = sorted(sorted(scores.frames.tolist(), key=lambda f: abs(f - here))[:_THUMBS])
@@ -570,7 +586,12 @@ class StacksamWidget(Dock):
                 made.append(Thumb(frame, *seen, values[frame]))
             return made
 
-        self.controller.ask(work, self.review_part.set_thumbs, "Thumbnails", key="thumbs")
+        self.controller.ask(
+            work,
+            lambda made: self.review_part.set_thumbs(current, made),
+            "Thumbnails",
+            key="thumbs",
+        )
 
     def _keep_paint(self) -> None:
         """Bring the brush in step with what was found, but for strokes that are being made or answered."""
@@ -583,10 +604,10 @@ class StacksamWidget(Dock):
 
     def load_paint(self) -> None:
         """Put the current object's mask under the brush."""
-        layers, session = self.layers, self.controller.session
-        if layers is None or session is None or layers.frame is None:
+        layers = self.layers
+        if layers is None or self.controller.session is None or layers.frame is None:
             return
-        layers.put_paint(layers.frame, session.mask(self.controller.current, layers.frame))
+        layers.put_paint(layers.frame, self.controller.mask(self.controller.current, layers.frame))
 
     def _show_help(self) -> None:
         QMessageBox.information(self, "Keys of stacksam", help_text())
@@ -604,7 +625,7 @@ class StacksamWidget(Dock):
             if isinstance(error, ExportCancelledError):
                 self.export_part.cancelled(error.files)
             else:
-                self.export_part.failed(str(error))
+                self.export_part.failed(str(error), getattr(error, "files", ()))
                 self.fail(error, "Export")
 
         self.controller.ask(
@@ -621,16 +642,28 @@ def _closer(
 ) -> Callable[..., None]:
     """What is left to do when the dock is gone; holds no reference to it."""
     application = QApplication.instance()
+    if not application.property(_WAITS):
+        application.setProperty(_WAITS, True)
+        application.aboutToQuit.connect(_wait)
 
     def close(*_: object) -> None:
         bridge.close()
         if events:
-            application.aboutToQuit.disconnect(close)
+            application.aboutToQuit.disconnect(leave)
         while events:
             emitter, callback = events.pop()
             emitter.disconnect(callback)
         exporting.set()
         controller.shut_down()
 
-    application.aboutToQuit.connect(close)
+    def leave() -> None:
+        close()
+        wait_for_closed()
+
+    application.aboutToQuit.connect(leave)
     return close
+
+
+def _wait() -> None:
+    """Wait for what was asked for in docks that were closed; at the end, when no window is held up by it."""
+    wait_for_closed()
