@@ -174,6 +174,19 @@ def test_attention_is_a_weighted_mean_of_values(heads: int, memories: int) -> No
         assert_same(attention(q, k, values), attention(q, k[:, order], values[:, order]))
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(256, 7), (7, 256), (7, 7)])
+def test_attention_in_bfloat16_is_that_in_float32(queries: int, keys: int) -> None:
+    torch.manual_seed(0)
+    attention = Attention(32, 8).eval()
+    q, k = torch.randn(2, queries, 32), torch.randn(2, keys, 32)
+    with torch.no_grad():
+        exact = attention(q, k, k)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = attention(q, k, k)
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded - exact).abs().max()) < 0.02 * float(exact.abs().max() + 1)
+
+
 @given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 10), delta=st.floats(0, 1))
 def test_stability_is_a_share_that_falls_with_the_shift(seed: int, scale: float, delta: float) -> None:
     logits = scale * normal(3, 6, 6, seed=seed)

@@ -99,11 +99,20 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q (B, N, width) to k and v (B, M, memory_width)."""
-        y = F.scaled_dot_product_attention(
-            self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
-        )
+        y = _attend_heads(self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v)))
         out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return out
+
+
+def _attend_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention (B, heads, N, C) of q (B, heads, N, C) to k and v (B, heads, M, C)."""
+    few = q.shape[2] > k.shape[2]
+    if not (few and q.device.type == "cpu" and q.dtype == torch.bfloat16) or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    # Many queries of few keys, as of a picture to its prompts: twice as fast as the fused kernel.
+    with torch.autocast("cpu", enabled=False):
+        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(2, 3), dim=-1)
+        return weights @ v
 
 
 @lru_cache(maxsize=32)
