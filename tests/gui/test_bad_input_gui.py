@@ -176,6 +176,25 @@ def test_the_image_is_removed_while_following(busy, gate, blobs):
     came_back(robot, 4)
 
 
+def test_an_image_in_other_units_stays_when_the_one_worked_on_is_removed(robot, gate):
+    """Time in seconds and depth in micrometers meet in one window."""
+    robot.viewer.open_sample("napari-stacksam", "timelapse")
+    robot.start()
+    robot.show_frame(11)
+    robot.viewer.open_sample("napari-stacksam", "zstack")
+    for layer in [layer for layer in robot.viewer.layers if layer.name.startswith("timelapse")]:
+        robot.viewer.layers.remove(layer)
+    robot.wait_for_word("warning: The image was removed")
+    robot.settle()
+    assert [layer.name for layer in robot.viewer.layers] == ["zstack"]
+    assert robot.dock.image_part.layer() is robot.image
+    robot.start()
+    robot.click((122.0, 122.0))
+    robot.wait(lambda: len(robot.prompts) == 1)
+    robot.settle()
+    assert not [text for text in robot.told if text.startswith("error")]
+
+
 def test_all_layers_are_removed_while_following(busy, gate, blobs):
     robot = busy
     robot.viewer.layers.clear()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.utils.events import EmitterGroup
 from qtpy.QtCore import QPoint, QStringListModel, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFrame, QLabel, QTableView
 
-from stacksam.plugin.parts import Section, Trouble, fit_rows
+from stacksam.plugin.parts import Section, Trouble, fit_rows, tells
 from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.state import ObjectRow, State
 from stacksam.session.scores import FrameScores
@@ -161,3 +162,27 @@ def test_a_table_is_as_high_as_its_rows_between_bounds(qtbot):
     assert np.diff(heights).tolist() == [0, 0, row, row, 0, 0]
     model.removeRows(0, 6)
     assert frame.height() == heights[0]
+
+
+class Watcher:
+    """Something that fails at every event."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def fail(self, error: Exception) -> None:
+        self.told.append(str(error))
+
+    @tells("fail")
+    def moved(self, event=None) -> None:
+        raise ValueError(f"cannot follow to {event.value}")
+
+
+def test_errors_at_an_event_of_napari_are_told_and_go_no_further():
+    watcher, events = Watcher(), EmitterGroup(moved=None)
+    events.moved.connect(watcher.moved)
+    events.moved(value=3)
+    assert watcher.told == ["cannot follow to 3"]
+    del watcher
+    events.moved(value=4)  # nothing was kept alive by being connected
+    assert len(events.moved.callbacks) == 0

@@ -52,7 +52,8 @@ class Placement:
     Notes
     -----
     `units` below are those of a position in the world, ``viewer.dims.units``: where layers differ in them,
-    the viewer's are not the layer's. None stands for the layer's own.
+    the viewer's are not the layer's. None stands for the layer's own. Where one is of another kind, such as
+    seconds for a layer in micrometers, its numbers are taken as they are, as napari draws them.
 
     Pixels of a coarser level cover those of the full size, as napari draws them: the first one at level 1 has
     its centre at 0.5, not at 0.
@@ -356,7 +357,13 @@ def _unit_factors(layer: Any, units: Sequence[Any] | None) -> NDArray[np.float64
     if units is None or len(units) < layer.ndim:
         return np.ones(layer.ndim)
     pairs = zip(tuple(units)[-layer.ndim :], layer.units, strict=True)
-    return np.array([1.0 if world == own else (1.0 * world).to(own).magnitude for world, own in pairs])
+    return np.array(
+        [
+            # Units of two kinds meet while layers come and go.
+            1.0 if world == own or not world.is_compatible_with(own) else (1.0 * world).to(own).magnitude
+            for world, own in pairs
+        ]
+    )
 
 
 def _matrix(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

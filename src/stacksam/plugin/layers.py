@@ -28,6 +28,7 @@ from stacksam.plugin.coords import Placement
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.paint import PaintBuffer
+from stacksam.plugin.parts import tells
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 
 __all__ = ["PromptSink", "SessionLayers"]
@@ -324,6 +325,7 @@ class SessionLayers:
             if mode == "pan_zoom" or _TOOLS.get((type(layer), str(layer.mode))) != tool:
                 layer.mode = mode
 
+    @tells("_failed")
     def _reached(self, _event: Any = None) -> None:
         """Take up the tool that the user has chosen in napari itself."""
         active = self.viewer.layers.selection.active
@@ -333,6 +335,7 @@ class SessionLayers:
         if tool is not None and tool != self.tool:
             self._taken(tool)
 
+    @tells("_failed")
     def _turned(self, _event: Any = None) -> None:
         self.use(self.tool)
 
@@ -343,15 +346,18 @@ class SessionLayers:
 
     # Reading
 
+    @tells("_failed")
     def _changed(self, _event: Any = None) -> None:
         if not self._own:
             self._settle.start(_SETTLE_MS)
 
+    @tells("_failed")
     def _clicked(self, _event: Any = None) -> None:
         if not self._own:
             dragged = QApplication.mouseButtons() != Qt.MouseButton.NoButton
             self._settle.start(_SETTLE_MS if dragged else 0)
 
+    @tells("_failed")
     def _painted(self, _event: Any = None) -> None:
         frame = self.frame
         if frame is None or self._own:
@@ -360,6 +366,7 @@ class SessionLayers:
         if mask.any() or (self.view.frame(frame) == self.sink.current).any():
             self._send(lambda: self.sink.add(Mask(frame, self.sink.current, mask)))
 
+    @tells("_failed")
     def _read_prompts(self) -> None:
         """Send what differs between the layers and what they were made to show."""
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-__all__ = ["Section", "Trouble", "fit_rows", "guarded", "small_button", "timer"]
+__all__ = ["Section", "Trouble", "fit_rows", "guarded", "small_button", "tells", "timer"]
 
 _TROUBLE_MS = 20_000
 _NOTE = 44  # characters of a note; more are left out in the middle
@@ -144,3 +144,23 @@ def guarded(act: Callable[..., Any], failed: Callable[[Exception], None]) -> Cal
             failed(error)
 
     return run
+
+
+def tells(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a method tell of errors by the method `name` of its object instead of raising them.
+
+    For what is connected to napari's events: an exception there goes up into whatever napari was doing, and
+    leaves that half done. A bound method stays one, of which napari holds no strong reference.
+    """
+
+    def decorate(act: Callable[..., None]) -> Callable[..., None]:
+        @wraps(act)
+        def run(self: Any, *args: Any) -> None:
+            try:
+                act(self, *args)
+            except Exception as error:  # noqa: BLE001 - the user is told
+                getattr(self, name)(error)
+
+        return run
+
+    return decorate

@@ -37,7 +37,7 @@ from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.pace import seconds_per_mask, told
-from stacksam.plugin.parts import guarded, timer
+from stacksam.plugin.parts import guarded, tells, timer
 from stacksam.plugin.progress import Progress
 from stacksam.plugin.review import Thumb, thumbnail
 from stacksam.plugin.stacks import opener_of
@@ -157,12 +157,14 @@ class StacksamWidget(Dock):
 
     # Images
 
+    @tells("fail")
     def _images_changed(self, _event: Any = None) -> None:
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         active = self.viewer.layers.selection.active
         self.image_part.set_layers(images, active if isinstance(active, Image) else None)
         self._tell_next()
 
+    @tells("fail")
     def _layer_removed(self, _event: Any = None) -> None:
         switch_off_vertex_arrays()
         self._images_changed()
@@ -180,6 +182,7 @@ class StacksamWidget(Dock):
             self._make_layers(self.controller.session)
             self.warn("A layer that stacksam works with was removed; it was made again from the session.")
 
+    @tells("fail")
     def _data_replaced(self, _event: Any = None) -> None:
         if self.controller.session is None:
             self._let_go()  # it is being opened, which ends when it comes to light
@@ -190,6 +193,7 @@ class StacksamWidget(Dock):
         self.controller.close_session()
         self.warn(why)
 
+    @tells("fail")
     def _layer_chosen(self) -> None:
         layer = self.image_part.layer()
         if layer is not self._watched:
@@ -494,6 +498,7 @@ class StacksamWidget(Dock):
             raise InputError("the frame that is shown is not part of the stack; move the slider into it")
         return frame
 
+    @tells("fail")
     def _frame_moved(self, _event: Any = None) -> None:
         frame = None if self.layers is None else self.layers.frame
         if frame is not None and self.layers is not None:
