@@ -139,6 +139,28 @@ def test_another_start_makes_another_session(started, blobs):
     assert len(threads()) == 1
 
 
+def test_a_dropped_stack_is_placed_as_its_file_says(robot, gate):
+    (layer,) = robot.viewer.open(str(assets.sample("zstack")), plugin="napari")
+    part = robot.dock.image_part
+    robot.wait(part.found.isVisible)
+    assert part.found.text() == "From the file: 24 planes, 2 µm apart · pixels of 0.5 µm"
+    assert part.frames.currentText().startswith("depth")
+    assert layer.scale.tolist() == [1, 1, 1]
+    robot.show_frame(5)
+    session = robot.start()
+    assert layer.scale.tolist() == [2, 0.5, 0.5]
+    assert robot.viewer.dims.point[0] == 10
+    assert robot.dock.layers.frame == 5
+    assert (session.stack.frame_axis, session.stack.spacing) == ("z", (2, 0.5, 0.5))
+    robot.click((122.0, 122.0))
+    robot.wait(lambda: len(robot.prompts) == 1)
+    assert robot.prompts[0].frame == 5
+    assert robot.prompts[0].yx == pytest.approx((122, 122), abs=1)
+    labels = robot.viewer.add_labels(np.zeros((24, 256, 256), int))  # as from a file of another program
+    assert labels.scale.tolist() == [2, 0.5, 0.5]
+    assert not [text for text in robot.told if text.startswith("error")]
+
+
 # --- layers that go or change ------------------------------------------------------------------------------
 
 

@@ -69,6 +69,9 @@ class ImagePanel(QWidget):
         self.preview.setToolTip("What the model sees of the frame that is shown")
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.found = QLabel()
+        self.found.setWordWrap(True)
+        self.found.setToolTip("The layer does not tell; it is placed so when you press Start")
         self.start = QPushButton("Start")
         self.start.setToolTip("Make the layers to click in; what was done on this image before comes back")
         self.start.clicked.connect(self.start_requested)
@@ -80,6 +83,7 @@ class ImagePanel(QWidget):
         self._form.setVerticalSpacing(4)
         self._form.addRow("Image", self.layer_box)
         self._form.addRow("Frames along", self.frames)
+        self._form.addRow("", self.found)
         self._form.addRow("Channels", self._channel_row)
         self._others_row = QWidget()
         self._others_form = QFormLayout(self._others_row)
@@ -100,6 +104,7 @@ class ImagePanel(QWidget):
         self.intensity.currentIndexChanged.connect(self._intensity_chosen)
         for box in self.channels:
             box.currentIndexChanged.connect(self.choice_changed)
+        self._form.setRowVisible(self.found, False)
         self.set_layers([], None)
 
     # Layers
@@ -138,8 +143,12 @@ class ImagePanel(QWidget):
 
     # What is seen of it
 
-    def describe(self, layer: Image, axis_labels: Sequence[str], shown: Sequence[int]) -> None:
-        """Offer what a layer has, and the likeliest choice."""
+    def describe(
+        self, layer: Image, axis_labels: Sequence[str], shown: Sequence[int], found: str = ""
+    ) -> None:
+        """Offer what a layer has, and the likeliest choice; `found` tells what its file says of it."""
+        self.found.setText(f"From the file: {found}")
+        self._form.setRowVisible(self.found, bool(found))
         self._axes = layer_axes(layer, axis_labels)
         self._base = default_choice(layer, axis_labels, shown)
         # Any dimension but rows and columns may be time or depth; the guess comes first.

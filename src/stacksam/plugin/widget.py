@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import napari.viewer
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
 from psygnal import EmitLoopError
@@ -32,6 +32,7 @@ from stacksam.plugin.controller import Controller, Opening
 from stacksam.plugin.coords import Placement, shown_index
 from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
 from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
+from stacksam.plugin.file_axes import FileAxes, axes_of_file, place_like, says_nothing
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
@@ -76,6 +77,7 @@ class StacksamWidget(Dock):
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
         self._watched: Image | None = None  # the one that is described
+        self._file_axes: FileAxes | None = None  # of its file, where it tells nothing itself
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
         self._opening = ""  # what is being done before there is a session
@@ -141,7 +143,7 @@ class StacksamWidget(Dock):
         do(self.export_part.cancel_requested, self._exporting.set)
         layers = self.viewer.layers.events
         self._viewer_events = [
-            (layers.inserted, self._images_changed),
+            (layers.inserted, self._layer_added),
             (layers.removed, self._layer_removed),
             (layers.reordered, self._images_changed),
             (layers.renamed, self._images_changed),
@@ -163,6 +165,13 @@ class StacksamWidget(Dock):
         active = self.viewer.layers.selection.active
         self.image_part.set_layers(images, active if isinstance(active, Image) else None)
         self._tell_next()
+
+    @tells("fail")
+    def _layer_added(self, event: Any) -> None:
+        layer = event.value
+        if isinstance(layer, Labels) and self._image is not None and self._image in self.viewer.layers:
+            place_like(layer, self._image)
+        self._images_changed()
 
     @tells("fail")
     def _layer_removed(self, _event: Any = None) -> None:
@@ -207,7 +216,9 @@ class StacksamWidget(Dock):
             return
         try:
             shown = shown_index(layer, self.viewer.dims.point, self.viewer.dims.units)
-            self.image_part.describe(layer, self.viewer.dims.axis_labels, shown)
+            told = self._file_axes = axes_of_file(layer)
+            labels = self.viewer.dims.axis_labels if told is None else told.labels
+            self.image_part.describe(layer, labels, shown, "" if told is None else told.words())
             self.image_part.set_message("")
             self.image_part.start.setEnabled(True)
         except StacksamError as error:
@@ -254,7 +265,6 @@ class StacksamWidget(Dock):
             raise InputError("there is no image; open one first")
         choice = self.image_part.choice()
         Placement(layer, choice)  # complains about a choice that does not fit
-        opener = opener_of(layer, choice)
         origin = dict(layer.metadata.get("stacksam", {}))
         config = self._config()
 
@@ -270,6 +280,8 @@ class StacksamWidget(Dock):
 
         self.controller.close_session()
         self._let_go()  # of the image that was worked on before
+        self._place(layer, choice)
+        opener = opener_of(layer, choice)
         self._image, self._choice = layer, choice
         layer.events.data.connect(self._data_replaced)
         self.image_part.start.setEnabled(False)
@@ -282,6 +294,22 @@ class StacksamWidget(Dock):
                 None if origin.get("folder") else config.settings(),  # a session keeps its own
             )
         )
+
+    def _place(self, layer: Image, choice: LayerChoice) -> None:
+        """Put a layer that tells nothing itself where its file says, and what lies on it."""
+        told = self._file_axes
+        if told is None or layer is not self._watched or not says_nothing(layer):
+            return
+        frame = Placement(layer, choice).frame_of(self.viewer.dims.point, self.viewer.dims.units)
+        told.with_frames(choice.frame_dim, choice.kind).place(layer)
+        for other in self.viewer.layers:
+            if isinstance(other, Labels):
+                place_like(other, layer)
+        dims, placement = self.viewer.dims, Placement(layer, choice)
+        steps = placement.steps_of(frame or 0, dims.ndim, dims.units)
+        if steps:
+            dims.set_point(list(steps), list(steps.values()))
+        self.viewer.reset_view()
 
     def _config(self) -> Any:
         try:
