@@ -161,6 +161,29 @@ def test_a_dropped_stack_is_placed_as_its_file_says(robot, gate):
     assert not [text for text in robot.told if text.startswith("error")]
 
 
+def test_a_second_image_is_shown_and_worked_on_in_the_same_window(robot, gate, blobs):
+    first = robot.viewer.add_image(blobs, name="first", scale=(300, 1, 1))
+    session = robot.start()
+    robot.show_frame(7)
+    second = robot.viewer.add_image(blobs[:, :48], name="second", scale=(2, 1, 1), translate=(0, 900, 900))
+    robot.wait_for_word("info: To work on “second”, choose it in part 1")
+    robot.viewer.layers.move(robot.viewer.layers.index(second), 0)
+    robot.choose(robot.dock.image_part.layer_box, second)
+    assert robot.session is session
+    robot.viewer.dims.set_point(0, 2100)
+    robot.start()
+    assert robot.dock.layers.frame == 7
+    assert robot.viewer.dims.point[0] == 14
+    click(robot, THERE)
+    assert (robot.prompts[0].frame, robot.prompts[0].yx) == (7, pytest.approx(THERE, abs=1))
+    robot.viewer.dims.set_point(0, 2100)
+    assert robot.dock.layers.frame is None
+    robot.click((30.0, 30.0))
+    robot.wait_for_word("the slider stands at no frame of “second”; move it to one")
+    assert len(robot.prompts) == 1
+    assert first in robot.viewer.layers
+
+
 # --- layers that go or change ------------------------------------------------------------------------------
 
 

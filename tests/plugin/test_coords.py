@@ -270,6 +270,8 @@ def test_positions_outside_are_nowhere(position):
 def test_sliders_that_have_left_the_stack_show_no_frame():
     placement = Placement(image((5, 20, 30)), FRAMES)
     assert [placement.frame_of((at, 0, 0)) for at in (-1, 0, 4, 5)] == [None, 0, 4, None]
+    assert [placement.nearest_frame((at, 0, 0)) for at in (-1, 0, 4, 5)] == [0, 0, 4, 4]
+    assert Placement(image((20, 30)), LayerChoice()).nearest_frame((7, 7)) == 0
 
 
 def test_many_places_at_once():

@@ -141,6 +141,20 @@ class Placement:
         frame = _nearest(self._at_level(point, units)[self.choice.frame_dim])
         return frame if 0 <= frame < self.layout.n_frames else None
 
+    def nearest_frame(self, point: ArrayLike, units: Sequence[Any] | None = None) -> int:
+        """The frame of the stack that is nearest to where the sliders stand.
+
+        Parameters
+        ----------
+        point : (N,) array
+            ``viewer.dims.point``.
+        units : sequence of pint.Unit, optional
+        """
+        if self.choice.frame_dim is None:
+            return 0
+        frame = _nearest(self._at_level(point, units)[self.choice.frame_dim])
+        return min(max(frame, 0), self.layout.n_frames - 1)
+
     def steps_of(
         self, frame: int, viewer_ndim: int | None = None, units: Sequence[Any] | None = None
     ) -> dict[int, float]:

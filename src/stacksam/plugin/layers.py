@@ -391,7 +391,17 @@ class SessionLayers:
         if added or outlines:
             self._send(lambda: self.sink.add(*added, *outlines))
         if strays:
-            self._failed(InputError("that lies outside the stack's frames; click or draw in the image"))
+            self._failed(InputError(self._outside()))
+
+    def _outside(self) -> str:
+        """What to do about a prompt that lies outside."""
+        image = f"“{self.placement.layer.name}”"
+        if self.frame is None:
+            return (
+                f"the slider stands at no frame of {image}; move it to one, or choose another image in "
+                "part 1 and press Start"
+            )
+        return f"that lies outside {image}, which is worked on; click or draw within it"
 
     def _send(self, act: Callable[[], None]) -> None:
         try:

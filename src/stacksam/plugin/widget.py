@@ -56,6 +56,7 @@ _FEW = np.iinfo(np.uint16).max  # ids that masks are shown in 16 bits for
 _THUMBS = 15  # around the frame that is shown
 _QUIET_MS = 150  # after the last move of a slider
 _THUMB_SIDE = 52
+_TINY = 0.1  # of half the window; what takes less of it is not seen
 
 
 class StacksamWidget(Dock):
@@ -169,8 +170,11 @@ class StacksamWidget(Dock):
     @tells("fail")
     def _layer_added(self, event: Any) -> None:
         layer = event.value
-        if isinstance(layer, Labels) and self._image is not None and self._image in self.viewer.layers:
-            place_like(layer, self._image)
+        if self._image is not None and self._image in self.viewer.layers:
+            if isinstance(layer, Labels):
+                place_like(layer, self._image)
+            elif isinstance(layer, Image):
+                show_info(f"To work on “{layer.name}”, choose it in part 1, Image, and press Start.")
         self._images_changed()
 
     @tells("fail")
@@ -325,6 +329,7 @@ class StacksamWidget(Dock):
             self._stop_session("The image was removed or replaced before it could be worked on.")
             return
         self._make_layers(session)
+        self._show_image()
         self.set_open(True)
         self.sections[FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
         count = session.stack.n_frames
@@ -361,6 +366,34 @@ class StacksamWidget(Dock):
         self.layers.show_prompts(self.controller.prompts)
         self.commands.use(tool)
         self._frame_moved()
+
+    def _show_image(self) -> None:
+        """Move sliders and camera to the image, where they stand beside it: another one was looked at."""
+        if self.layers is None or self._image is None:
+            return
+        if not self._image.visible:
+            self._image.visible = True
+        if self.layers.frame is None:
+            dims = self.viewer.dims
+            self.layers.go_to(self.layers.placement.nearest_frame(dims.point, dims.units))
+        if not self._in_sight():
+            self.viewer.fit_to_view(layers=[self._image])
+
+    def _in_sight(self) -> bool:
+        """Whether the image is in the part of the world that the window shows, and not tiny."""
+        dims, camera = self.viewer.dims, self.viewer.scene.camera
+        if self.layers is None or dims.ndisplay != 2:
+            return True
+        placement = self.layers.placement
+        height, width = placement.layout.frame_shape
+        ends = [placement.to_world(0, y, x, dims.units) for y, x in ((0, 0), (height - 1, width - 1))]
+        shown = [dim - (dims.ndim - len(ends[0])) for dim in dims.displayed]
+        if min(shown) < 0:
+            return True
+        low, high = np.sort([end[shown] for end in ends], axis=0)
+        half = np.asarray(self.viewer.canvas.size) / camera.zoom / 2
+        beside = np.abs(np.asarray(camera.center)[-2:] - (low + high) / 2) >= half + (high - low) / 2
+        return not beside.any() and bool((high - low).max() > _TINY * half.min())
 
     def _closed(self) -> None:
         self._let_go()
@@ -523,7 +556,8 @@ class StacksamWidget(Dock):
         """The frame that is shown, or InputError where it is none of the stack's."""
         frame = None if self.layers is None else self.layers.frame
         if frame is None:
-            raise InputError("the frame that is shown is not part of the stack; move the slider into it")
+            where = "" if self._image is None else f" of “{self._image.name}”"
+            raise InputError(f"the slider stands at no frame{where}, which is worked on; move it to one")
         return frame
 
     @tells("fail")
