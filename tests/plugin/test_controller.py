@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,24 @@ def test_a_new_object_gets_an_id_that_was_never_used(desk):
     desk.controller.remove_objects([2])
     desk.turn(lambda: desk.objects() == (1,))
     assert desk.controller.new_object() == 3
+
+
+def test_a_second_box_apart_from_the_first_begins_another_object(desk):
+    desk.open()
+    first, apart, over = (Box(0, 1, place) for place in ((10, 10, 20, 20), (40, 30, 50, 44), (12, 8, 22, 18)))
+    desk.add(first)
+    desk.controller.set_current(1)
+    desk.controller.add(apart)
+    assert desk.controller.current == 2
+    assert "begins object 2; undo" in desk.noted[-1]
+    desk.controller.add(Box(0, 2, (30, 50, 35, 55)))  # before that is answered
+    desk.turn(lambda: desk.objects() == (1, 2, 3))
+    assert desk.controller.session.mask(1, 0).any()
+    assert [box.object_id for box in desk.controller.prompts] == [1, 2, 3]
+    desk.noted.clear()
+    desk.add(over)  # the same object, said again
+    desk.add(replace(apart, frame=3))  # an object has a box on each frame
+    assert (desk.objects(), desk.noted) == ((1, 2, 3), [])
 
 
 def test_names_and_merging_reach_the_table(desk):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,7 +23,7 @@ from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
 from stacksam.session.predictor import Settings
-from stacksam.session.prompts import Prompt, check_prompt
+from stacksam.session.prompts import Box, Prompt, check_prompt
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
@@ -226,6 +226,7 @@ class Controller:
         """Answer prompts; those that wait already are answered together with them."""
         session = self._open_session()
         checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
+        checked = [self._of_its_own(session, p) for p in checked]
         batch, key = self._batch, f"add {self._batch_number}"
         with self._pending_lock:
             batch += checked
@@ -256,6 +257,28 @@ class Controller:
             self._fail("Prompt")(error)
 
         self._submit(session, work, "Prompt", arrived, failed=failed, key=key)
+
+    def _of_its_own(self, session: Session, prompt: Prompt) -> Prompt:
+        """A box that lies apart from the object's box on the frame is one around another object.
+
+        An object has one box on a frame; the new one would take the place of the first, and its mask with it.
+        """
+        if not isinstance(prompt, Box):
+            return prompt
+        others = [
+            p
+            for p in self.prompts
+            if isinstance(p, Box) and (p.frame, p.object_id) == (prompt.frame, prompt.object_id)
+        ]
+        if not others or any(_overlap(prompt, other) for other in others):
+            return prompt
+        free = max(session.next_id, *(p.object_id + 1 for p in self.prompts))
+        self.set_current(free)
+        self.noted.emit(
+            f"This box lies apart from that of object {prompt.object_id}, so it begins object {free}; "
+            "undo (Ctrl+Z) takes it back"
+        )
+        return replace(prompt, object_id=free)
 
     def _looking(self, session: Session, frames: set[int]) -> str:
         """What is being waited for: a whole frame takes its time when it is encoded."""
@@ -579,6 +602,13 @@ class Controller:
             self.state_changed.emit(self.state)  # a prompt that was refused must not stay in its layer
 
         return failed
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have a place in common."""
+    y0, x0, y1, x1 = one.yxyx
+    top, left, bottom, right = other.yxyx
+    return y0 <= bottom and top <= y1 and x0 <= right and left <= x1
 
 
 def _equal(one: Update, other: Update) -> bool:
