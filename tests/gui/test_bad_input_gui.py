@@ -396,11 +396,11 @@ def test_the_disk_is_full_at_an_export(started, tmp_path, monkeypatch):
 def test_sessions_cannot_be_kept(robot, gate, blobs, monkeypatch, tmp_path):
     robot.viewer.add_image(blobs, name="blobs")
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(assets, "cache_dir", lambda: tmp_path / "file")
+    monkeypatch.setattr("stacksam.plugin.places.data_dir", lambda: tmp_path / "file")
     robot.push(robot.dock.image_part.start)
     robot.wait_for_word("error: Opening:")
     robot.wait(lambda: can_start(robot))
-    monkeypatch.setattr(assets, "cache_dir", lambda: tmp_path / "folder")
+    monkeypatch.setattr("stacksam.plugin.places.data_dir", lambda: tmp_path / "folder")
     works(robot)
 
 

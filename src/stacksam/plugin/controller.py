@@ -136,7 +136,7 @@ class Controller:
                 self._engine.submit(session.close, failed=self._fail("Closing"))
                 return
             self.session, self.changed = session, {}
-            self.set_current(max(state.object_ids, default=0) + 1)
+            self.set_current(min(state.object_ids, default=1))
             self.opened.emit(session)
             self.busy.emit("")
             if self.session is not session:  # who was told has closed it

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 from collections.abc import Callable
@@ -39,6 +37,7 @@ from stacksam.plugin.layers import SessionLayers
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.pace import seconds_per_mask, told
 from stacksam.plugin.parts import guarded, tells, timer
+from stacksam.plugin.places import data_dir, digest_of, place_of, saved_at
 from stacksam.plugin.progress import Progress
 from stacksam.plugin.review import Thumb, thumbnail
 from stacksam.plugin.stacks import opener_of
@@ -81,6 +80,7 @@ class StacksamWidget(Dock):
         self._file_axes: FileAxes | None = None  # of its file, where it tells nothing itself
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
+        self._saved = False  # whether there is a session on what is chosen
         self._opening = ""  # what is being done before there is a session
         self._exporting = threading.Event()
         self._preview = timer(self, _QUIET_MS, self._show_preview)
@@ -118,6 +118,7 @@ class StacksamWidget(Dock):
         do(self.image_part.start_requested, self.start_chosen)
         do(self.image_part.layer_chosen, self._layer_chosen)
         do(self.image_part.choice_changed, self._preview.start)
+        do(self.model_part.changed, self._preview.start)
         do(self.model_part.cancel_requested, c.cancel_download)
         do(self.objects_part.current_changed, self._row_chosen)
         do(self.objects_part.selection_changed, self.export_part.set_selected)
@@ -214,7 +215,7 @@ class StacksamWidget(Dock):
                 self._watched.events.data.disconnect(self._layer_chosen)
             if layer is not None:
                 layer.events.data.connect(self._layer_chosen)
-            self._watched = layer
+            self._watched, self._saved = layer, False
         if layer is None:
             self.image_part.show_preview(None)
             return
@@ -243,16 +244,25 @@ class StacksamWidget(Dock):
             self.image_part.set_message(str(error))
             return
         self.image_part.set_message("")
+        name, scope = self.model_part.name(), self._config(quiet=True).scope
+        kept = bool(layer.metadata.get("stacksam", {}).get("folder"))
 
-        def work() -> NDArray[np.float32]:
+        def work() -> tuple[NDArray[np.float32], bool]:
             stack = opened()
-            return stack.frame(min(frame or 0, stack.n_frames - 1))
+            digest = None if kept else digest_of(name)
+            saved = digest is not None and saved_at(stack, digest, "full" if name == "nano" else scope)
+            return stack.frame(min(frame or 0, stack.n_frames - 1)), kept or bool(saved)
+
+        def done(seen: tuple[NDArray[np.float32], bool]) -> None:
+            picture, self._saved = seen
+            self.image_part.show_preview(picture)
+            self._tell_next()
 
         def failed(error: Exception) -> None:
             self.image_part.show_preview(None)
             self.image_part.set_message(str(error))
 
-        self.controller.run(work, self.image_part.show_preview, "Preview", key="preview", failed=failed)
+        self.controller.run(work, done, "Preview", key="preview", failed=failed)
 
     # Opening and closing
 
@@ -275,12 +285,7 @@ class StacksamWidget(Dock):
         def folder(stack: Stack, model: Model) -> Path:
             if origin.get("folder"):
                 return Path(origin["folder"])
-            # Results hold for one image, as one model sees it.
-            seen = json.dumps(stack.describe()["intensity"], sort_keys=True)
-            if not model.windowed and config.scope != "full":
-                seen += config.scope
-            name = f"{stack.identity()}-{model.digest[:8]}-{hashlib.sha256(seen.encode()).hexdigest()[:6]}"
-            return assets.cache_dir() / "sessions" / name
+            return place_of(stack, model.digest, "full" if model.windowed else config.scope)
 
         self.controller.close_session()
         self._let_go()  # of the image that was worked on before
@@ -315,11 +320,12 @@ class StacksamWidget(Dock):
             dims.set_point(list(steps), list(steps.values()))
         self.viewer.reset_view()
 
-    def _config(self) -> Any:
+    def _config(self, *, quiet: bool = False) -> Any:
         try:
             return read_config()
         except InputError as error:
-            self.warn(f"{error}. The default is used instead.")
+            if not quiet:
+                self.warn(f"{error}. The default is used instead.")
             from stacksam.plugin.config import Config
 
             return Config()
@@ -402,6 +408,7 @@ class StacksamWidget(Dock):
         self.image_part.start.setEnabled(self.image_part.layer() is not None)
         self._show_progress(None)
         self._tell_next()
+        self._preview.start()
 
     def _let_go(self) -> None:
         """Take the layers out of the viewer, and the keys off the image."""
@@ -482,7 +489,11 @@ class StacksamWidget(Dock):
     def _export_folder(self, session: Session) -> Path:
         opened = session.stack.opened.get("source")
         folder = Path(opened).parent if isinstance(opened, str) else Path.home()
-        ours = (assets.cache_dir(), assets.sample("timelapse").parent)  # where nobody looks for results
+        ours = (
+            assets.cache_dir(),
+            data_dir(),
+            assets.sample("timelapse").parent,
+        )  # where nobody looks for results
         return Path.home() if any(folder.is_relative_to(place) for place in ours) else folder
 
     def _tell_next(self) -> None:
@@ -491,6 +502,7 @@ class StacksamWidget(Dock):
             self.controller.state,
             has_image=self.image_part.layer() is not None,
             has_session=self.controller.session is not None,
+            saved=self._saved,
             opening=self._opening,
             following=self.controller.following,
             current=self.controller.current,
