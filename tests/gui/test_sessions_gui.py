@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from napari.layers import Labels
 from random_model import random_model
 
 HERE, THERE = (20.0, 20.0), (44.0, 40.0)
@@ -35,3 +36,25 @@ def test_saved_work_is_told_of_before_start_and_gone_on_with(done, blobs):
     robot.click((22.0, 22.0))  # which refines it
     robot.wait(lambda: len(robot.prompts) == 2)
     assert {prompt.object_id for prompt in robot.prompts} == {1}
+
+
+def test_a_session_file_shows_its_labels_once(robot, gate):
+    robot.viewer.open_sample("napari-stacksam", "timelapse")
+    folder = robot.start().folder
+    assert folder.name.startswith("timelapse-")
+    robot.click((58.0, 61.0))
+    robot.wait(lambda: len(robot.prompts) == 1)
+    (prompt,) = robot.prompts
+    robot.settle()
+    robot.close_dock()
+    robot.viewer.layers.clear()
+    robot.open_dock()
+    robot.viewer.open(str(folder / "session.json"), plugin="napari-stacksam")
+    read = next(layer for layer in robot.viewer.layers if isinstance(layer, Labels))
+    assert read.visible
+    robot.start()
+    assert robot.session.folder == folder
+    assert not read.visible
+    assert robot.dock.layers.result.visible
+    robot.show_frame(prompt.frame)
+    assert robot.seen(1).any()

@@ -335,6 +335,7 @@ class StacksamWidget(Dock):
             self._stop_session("The image was removed or replaced before it could be worked on.")
             return
         self._make_layers(session)
+        self._hide_former(session)
         self._show_image()
         self.set_open(True)
         self.sections[FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
@@ -372,6 +373,13 @@ class StacksamWidget(Dock):
         self.layers.show_prompts(self.controller.prompts)
         self.commands.use(tool)
         self._frame_moved()
+
+    def _hide_former(self, session: Session) -> None:
+        """Hide labels that were read from the session's folder: its masks show the same, and what changes."""
+        for layer in self.viewer.layers:
+            folder = layer.metadata.get("stacksam", {}).get("folder")
+            if isinstance(layer, Labels) and folder and Path(folder) == session.folder:
+                layer.visible = False
 
     def _show_image(self) -> None:
         """Move sliders and camera to the image, where they stand beside it: another one was looked at."""
