@@ -132,6 +132,7 @@ class SessionLayers:
         self.tool: str | None = None
         self._shown: Counter[Prompt] = Counter()
         self._hiding: tuple[frozenset[int], tuple[int, ...]] = (frozenset(), ())
+        self._points_seen = True  # whether points are shown in 2D
         self._own = False  # whether the change of a layer is ours
         self._brush_for: int | None = None  # the object in whose colour is painted
         self._refreshed = 0.0  # when labels were last shown, in seconds
@@ -237,7 +238,8 @@ class SessionLayers:
         Napari builds the shaders of a Shapes layer anew for each frame, a quarter of the time of a step of
         scrolling; and vispy may crash after one that was drawn is removed (napari issues 8471 and 8165).
         """
-        _set_visible(self.boxes, self.tool in ("box", "lasso") or len(self.boxes.data) > 0)
+        used = self.tool in ("box", "lasso") or len(self.boxes.data) > 0
+        _set_visible(self.boxes, used and self._flat)
 
     def _corners(self, box: Box) -> NDArray[np.float64]:
         y0, x0, y1, x1 = box.yxyx
@@ -289,7 +291,7 @@ class SessionLayers:
         else:
             for frame in frames:
                 self.view.forget(frame)
-        flat = self.viewer.dims.ndisplay == 2
+        flat = self._flat
         if (not flat or frames is None or self.frame in frames) and not self._repaint.isActive():
             # At once, unless that was just done: who clicks should not wait.
             rest = self._refreshed + (_REFRESH_MS if flat else _REFRESH_3D_MS) / 1000 - time.monotonic()
@@ -305,7 +307,7 @@ class SessionLayers:
     def use(self, tool: str | None) -> None:
         """Take a tool in hand: "point", "box", "lasso" or "paint"; None to only look."""
         self.tool = tool
-        _set_visible(self.paint, tool == "paint")
+        _set_visible(self.paint, tool == "paint" and self._flat)
         self._reveal_boxes()
         layer, mode = {
             "point": (self.points, "add"),
@@ -313,8 +315,9 @@ class SessionLayers:
             "lasso": (self.boxes, "add_polygon_lasso"),
             "paint": (self.paint, "paint"),
         }.get(tool or "", (self.points, "pan_zoom"))
-        if self.viewer.dims.ndisplay == 3:
-            mode = "pan_zoom"  # a click has no place in a volume; the tool is taken up again in 2D
+        if not self._flat:
+            # A click has no place in a volume; the tool is taken up again in 2D.
+            layer, mode = self.result, "pan_zoom"
         with self._ours():
             for other in (self.points, self.boxes, self.paint):
                 if other is not layer:
@@ -337,7 +340,19 @@ class SessionLayers:
 
     @tells("_failed")
     def _turned(self, _event: Any = None) -> None:
+        """Show bodies without prompts in 3D, and all as it was in 2D."""
+        with self._ours():
+            # Napari's keys of a Shapes layer fail in 3D if a shape is selected.
+            self.boxes.selected_data = set()
+            self.points.selected_data = set()
+            if not self._flat:
+                self._points_seen = self.points.visible
+            _set_visible(self.points, self._flat and self._points_seen)
         self.use(self.tool)
+
+    @property
+    def _flat(self) -> bool:
+        return bool(self.viewer.dims.ndisplay == 2)
 
     def put_paint(self, frame: int, mask: NDArray[np.bool_]) -> None:
         """Put a mask (H, W) on a frame under the brush."""
