@@ -124,6 +124,13 @@ class Dock(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         """Ask for the width of the widest part: nothing scrolls sideways, so it would be cut."""
         super().showEvent(event)
+        for widget in self.findChildren(QWidget):
+            widget.ensurePolished()  # what is folded away has not been given its font and margins yet
+        for section in self.sections:
+            layout = section.content.layout()
+            if layout is not None:
+                layout.invalidate()
+                layout.activate()  # only this looks anew at layouts within
         widest = max(section.content.minimumSizeHint().width() for section in self.sections)
         self.setMinimumWidth(widest + self._scroll.verticalScrollBar().sizeHint().width() + 10)
 

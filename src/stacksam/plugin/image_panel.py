@@ -155,9 +155,9 @@ class ImagePanel(QWidget):
         items: list[tuple[str, object]] = []
         for axis in self._axes:
             if axis.role not in ("y", "x") and axis.size > 1:
-                label = f"“{axis.label}”, " if axis.label else ""
+                label = f"“{axis.label}”" if axis.label else f"axis {axis.dim}"
                 for kind in ("t", "z"):
-                    text = f"{_KINDS[kind]}  ({label}axis {axis.dim}, {axis.size} frames)"
+                    text = f"{_KINDS[kind]}  ({label}, {axis.size} frames)"
                     items.append((text, (axis.dim, kind)))
         fill(self.frames, items or [("a single frame", None)])
         wanted = (self._base.frame_dim, self._base.kind)
