@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.utils.events import EmitterGroup
-from qtpy.QtCore import QPoint, QStringListModel, Qt
+from qtpy.QtCore import QPoint, QRect, QStringListModel, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QFrame, QLabel, QTableView
 
@@ -162,6 +162,23 @@ def test_nothing_that_can_be_pressed_is_cut_at_the_least_width(qtbot):
     assert [w for w in seen if w.width() < w.minimumSizeHint().width()] == []
     assert dock.prompt_part.current.width() >= dock.prompt_part.current.minimumWidth()
     assert dock.minimumWidth() < 460  # the font of the machine has its say
+
+
+def test_the_end_of_an_export_is_scrolled_to(qtbot, tmp_path):
+    dock = Dock()
+    qtbot.addWidget(dock)
+    dock.set_open(True)
+    dock.sections[-1].set_folded(False)
+    dock.resize(420, 300)
+    dock.show()
+    part = dock.export_part
+    part.finished([tmp_path / "a.tif", tmp_path / "b.csv"])
+    label = next(label for label in part.findChildren(QLabel) if "2 files written" in label.text())
+
+    def in_view() -> bool:
+        return dock.rect().contains(QRect(label.mapTo(dock, QPoint(0, 0)), label.size()))
+
+    qtbot.waitUntil(in_view, timeout=2000)
 
 
 def test_a_button_is_as_wide_as_its_longest_words(qtbot):
