@@ -321,6 +321,16 @@ def test_a_second_box_apart_from_the_first_begins_another_object(desk):
     assert (desk.objects(), desk.noted) == ((1, 2, 3), [])
 
 
+def test_frames_that_an_object_has_left_are_told(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: not desk.controller.following)
+    desk.controller.mark_absent(1, [4, 5])
+    desk.turn(lambda: desk.objects() and desk.controller.state.objects[0].n_empty == 2)
+    assert desk.controller.state.objects[0].n_frames == 6
+
+
 def test_names_and_merging_reach_the_table(desk):
     desk.open()
     desk.add(A, B)
