@@ -42,10 +42,21 @@ ALLOWED = {
     "demo": {"session", "metrics", "console", "outputs", "prompt_files", "runs"},
     "batch": {"network", "session", "tracks", "io", "metrics", "evaluate"}
     | {"console", "outputs", "overview", "prompt_files", "runs"},
-    "cli_options": {"console"},
+    "bench": {"session"},
+    "cli_options": {"console", "session"},
     "cli_models": {"cli_options"},
     "cli": {"network", "session", "tracks", "io", "metrics", "evaluate", "batch"}
-    | {"cli_models", "cli_options", "console", "demo", "outputs", "overview", "prompt_files", "runs"},
+    | {
+        "bench",
+        "cli_models",
+        "cli_options",
+        "console",
+        "demo",
+        "outputs",
+        "overview",
+        "prompt_files",
+        "runs",
+    },
     "plugin": {"network", "session", "tracks", "io", "metrics", "evaluate", "batch"},
 }
 SHARED = {"errors", "assets"}

@@ -139,6 +139,51 @@ def test_another_start_makes_another_session(started, blobs):
     assert len(threads()) == 1
 
 
+def test_a_dropped_stack_is_placed_as_its_file_says(robot, gate):
+    (layer,) = robot.viewer.open(str(assets.sample("zstack")), plugin="napari")
+    part = robot.dock.image_part
+    robot.wait(part.found.isVisible)
+    assert part.found.text() == "From the file: 24 planes, 2 µm apart · pixels of 0.5 µm"
+    assert part.frames.currentText().startswith("depth")
+    assert layer.scale.tolist() == [1, 1, 1]
+    robot.show_frame(5)
+    session = robot.start()
+    assert layer.scale.tolist() == [2, 0.5, 0.5]
+    assert robot.viewer.dims.point[0] == 10
+    assert robot.dock.layers.frame == 5
+    assert (session.stack.frame_axis, session.stack.spacing) == ("z", (2, 0.5, 0.5))
+    robot.click((122.0, 122.0))
+    robot.wait(lambda: len(robot.prompts) == 1)
+    assert robot.prompts[0].frame == 5
+    assert robot.prompts[0].yx == pytest.approx((122, 122), abs=1)
+    labels = robot.viewer.add_labels(np.zeros((24, 256, 256), int))  # as from a file of another program
+    assert labels.scale.tolist() == [2, 0.5, 0.5]
+    assert not [text for text in robot.told if text.startswith("error")]
+
+
+def test_a_second_image_is_shown_and_worked_on_in_the_same_window(robot, gate, blobs):
+    first = robot.viewer.add_image(blobs, name="first", scale=(300, 1, 1))
+    session = robot.start()
+    robot.show_frame(7)
+    second = robot.viewer.add_image(blobs[:, :48], name="second", scale=(2, 1, 1), translate=(0, 900, 900))
+    robot.wait_for_word("info: To work on “second”, choose it in part 1")
+    robot.viewer.layers.move(robot.viewer.layers.index(second), 0)
+    robot.choose(robot.dock.image_part.layer_box, second)
+    assert robot.session is session
+    robot.viewer.dims.set_point(0, 2100)
+    robot.start()
+    assert robot.dock.layers.frame == 7
+    assert robot.viewer.dims.point[0] == 14
+    click(robot, THERE)
+    assert (robot.prompts[0].frame, robot.prompts[0].yx) == (7, pytest.approx(THERE, abs=1))
+    robot.viewer.dims.set_point(0, 2100)
+    assert robot.dock.layers.frame is None
+    robot.click((30.0, 30.0))
+    robot.wait_for_word("the slider stands at no frame of “second”; move it to one")
+    assert len(robot.prompts) == 1
+    assert first in robot.viewer.layers
+
+
 # --- layers that go or change ------------------------------------------------------------------------------
 
 
@@ -174,6 +219,25 @@ def test_the_image_is_removed_while_following(busy, gate, blobs):
     assert len(threads()) == 1
     robot.viewer.add_image(blobs, name="blobs")
     came_back(robot, 4)
+
+
+def test_an_image_in_other_units_stays_when_the_one_worked_on_is_removed(robot, gate):
+    """Time in seconds and depth in micrometers meet in one window."""
+    robot.viewer.open_sample("napari-stacksam", "timelapse")
+    robot.start()
+    robot.show_frame(11)
+    robot.viewer.open_sample("napari-stacksam", "zstack")
+    for layer in [layer for layer in robot.viewer.layers if layer.name.startswith("timelapse")]:
+        robot.viewer.layers.remove(layer)
+    robot.wait_for_word("warning: The image was removed")
+    robot.settle()
+    assert [layer.name for layer in robot.viewer.layers] == ["zstack"]
+    assert robot.dock.image_part.layer() is robot.image
+    robot.start()
+    robot.click((122.0, 122.0))
+    robot.wait(lambda: len(robot.prompts) == 1)
+    robot.settle()
+    assert not [text for text in robot.told if text.startswith("error")]
 
 
 def test_all_layers_are_removed_while_following(busy, gate, blobs):
@@ -332,11 +396,11 @@ def test_the_disk_is_full_at_an_export(started, tmp_path, monkeypatch):
 def test_sessions_cannot_be_kept(robot, gate, blobs, monkeypatch, tmp_path):
     robot.viewer.add_image(blobs, name="blobs")
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(assets, "cache_dir", lambda: tmp_path / "file")
+    monkeypatch.setattr("stacksam.plugin.places.data_dir", lambda: tmp_path / "file")
     robot.push(robot.dock.image_part.start)
     robot.wait_for_word("error: Opening:")
     robot.wait(lambda: can_start(robot))
-    monkeypatch.setattr(assets, "cache_dir", lambda: tmp_path / "folder")
+    monkeypatch.setattr("stacksam.plugin.places.data_dir", lambda: tmp_path / "folder")
     works(robot)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from robot import iou
 from skimage.draw import polygon2mask
 
@@ -146,7 +148,7 @@ def test_a_second_click_does_not_wait_for_the_first(started, gate):
 def test_a_click_beside_the_image_is_refused(started):
     robot = started
     robot.click((-4.0, 20.0))
-    robot.wait_for_word("lies outside the stack's frames")
+    robot.wait_for_word("lies outside “blobs”")
     robot.settle()
     assert robot.n_shown() == (0, 0)
     assert robot.prompts == ()
@@ -229,7 +231,7 @@ def test_a_box_may_reach_over_the_border(started):
     robot.settle()
     assert robot.prompts[0].yxyx == pytest.approx((0, 10, 20, 30), abs=0.5)
     robot.drag((-6.0, 10.0), (-2.0, 30.0))
-    robot.wait_for_word("lies outside the stack's frames")
+    robot.wait_for_word("lies outside “blobs”")
     robot.settle()
     assert robot.n_shown() == (0, 1)
 
@@ -446,3 +448,21 @@ def test_a_click_in_3d_makes_no_prompt(started):
     robot.press("Control-Y")
     click(robot, HERE)
     assert [type(p) for p in robot.prompts] == [Point]
+
+
+def test_keys_do_their_work_in_3d_after_a_box(started):
+    robot = started
+    robot.press("Shift-R")
+    robot.drag((14.0, 14.0), (26.0, 26.0))
+    robot.wait(lambda: len(robot.prompts) == 1)
+    robot.settle()
+    robot.dock.layers.boxes.selected_data = {0}
+    robot.press("Control-Y")
+    QTest.keyPress(robot.canvas, Qt.Key.Key_Shift)
+    QTest.keyRelease(robot.canvas, Qt.Key.Key_Shift)
+    robot.press("Shift-K")
+    robot.wait(lambda: robot.session.locked_frames(1) == (0,))
+    robot.settle()
+    robot.press("Control-Y")
+    assert robot.n_shown() == (0, 1)
+    assert robot.dock.layers.boxes.mode == "add_rectangle"

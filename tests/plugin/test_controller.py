@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -304,14 +305,43 @@ def test_who_merges_the_current_object_away_goes_on_with_what_it_became(desk):
     assert desk.controller.current == 1
 
 
-def test_a_session_that_is_opened_again_begins_with_an_id_that_was_never_used(desk, tmp_path):
+def test_a_session_that_is_opened_again_gives_ids_that_were_never_used(desk, tmp_path):
     desk.open(folder=tmp_path / "s")
     desk.add(A, B)
     desk.controller.remove_objects([2])
     desk.turn(lambda: desk.objects() == (1,))
     desk.controller.close_session()
     desk.open(folder=tmp_path / "s")
-    assert desk.controller.current == 3
+    assert desk.controller.current == 1
+    assert desk.controller.new_object() == 3
+
+
+def test_a_second_box_apart_from_the_first_begins_another_object(desk):
+    desk.open()
+    first, apart, over = (Box(0, 1, place) for place in ((10, 10, 20, 20), (40, 30, 50, 44), (12, 8, 22, 18)))
+    desk.add(first)
+    desk.controller.set_current(1)
+    desk.controller.add(apart)
+    assert desk.controller.current == 2
+    assert "begins object 2; undo" in desk.noted[-1]
+    desk.controller.add(Box(0, 2, (30, 50, 35, 55)))  # before that is answered
+    desk.turn(lambda: desk.objects() == (1, 2, 3))
+    assert desk.controller.session.mask(1, 0).any()
+    assert [box.object_id for box in desk.controller.prompts] == [1, 2, 3]
+    desk.noted.clear()
+    desk.add(over)  # the same object, said again
+    desk.add(replace(apart, frame=3))  # an object has a box on each frame
+    assert (desk.objects(), desk.noted) == ((1, 2, 3), [])
+
+
+def test_frames_that_an_object_has_left_are_told(desk):
+    desk.open()
+    desk.add(A)
+    desk.controller.follow("forward")
+    desk.turn(lambda: not desk.controller.following)
+    desk.controller.mark_absent(1, [4, 5])
+    desk.turn(lambda: desk.objects() and desk.controller.state.objects[0].n_empty == 2)
+    assert desk.controller.state.objects[0].n_frames == 6
 
 
 def test_names_and_merging_reach_the_table(desk):
@@ -337,7 +367,7 @@ def test_closing_and_opening_goes_on_where_it_was(desk, tmp_path):
     assert len(desk.controller.prompts) == 2
     np.testing.assert_array_equal(np.asarray(desk.controller.session.labels[:]), labels)
     assert any("Continued" in text for text in desk.noted)
-    assert desk.controller.current == 3
+    assert desk.controller.current == 1  # a click refines what is there
 
 
 def test_a_session_that_cannot_be_opened_is_told(desk, tmp_path):

@@ -238,6 +238,22 @@ def test_units_of_the_viewer_are_not_those_of_the_layer():
     assert shown_index(layer, viewer.dims.point, units)[0] == 3
 
 
+def test_units_of_another_kind_leave_the_numbers_as_they_are():
+    time = image((5, 20, 30), scale=(300, 0.5, 0.5), units=("s", "um", "um"))
+    viewer = ViewerModel()
+    viewer.add_layer(time)
+    depth = image((5, 20, 30), scale=(2, 0.5, 0.5), units=("nm", "nm", "nm"))
+    viewer.add_layer(depth)
+    viewer.layers.remove(time)
+    units = viewer.dims.units
+    assert {str(unit) for unit in units} == {"nanometer"}
+
+    placement = Placement(time, FRAMES)
+    assert placement.frame_of((600, 2000, 3000), units) == 2
+    assert np.allclose(placement.to_world(2, 4, 6, units), (600, 2000, 3000))
+    assert shown_index(time, (600, 0, 0), units)[0] == 2
+
+
 @pytest.mark.parametrize(
     "position",
     [
@@ -259,6 +275,8 @@ def test_positions_outside_are_nowhere(position):
 def test_sliders_that_have_left_the_stack_show_no_frame():
     placement = Placement(image((5, 20, 30)), FRAMES)
     assert [placement.frame_of((at, 0, 0)) for at in (-1, 0, 4, 5)] == [None, 0, 4, None]
+    assert [placement.nearest_frame((at, 0, 0)) for at in (-1, 0, 4, 5)] == [0, 0, 4, 4]
+    assert Placement(image((20, 30)), LayerChoice()).nearest_frame((7, 7)) == 0
 
 
 def test_many_places_at_once():

@@ -82,10 +82,10 @@ def everything(folder):
 def test_the_plan_names_every_file(session, tmp_path):
     plan = planned(session, tmp_path)
     names = [target.path.relative_to(tmp_path).as_posix() for target in plan.targets]
-    masks = [f"cells_masks/mask_{i}.tif" for i in ("001", "002", "300")]
-    assert names == ["cells_labels.tif", *masks, "cells_tracks.csv"]
+    masks = [f"cells-masks/mask_{i}.tif" for i in ("001", "002", "300")]
+    assert names == ["cells-masks.tif", *masks, "cells-tracks.csv"]
     assert plan.nbytes >= 5 * 40 * 48 * (2 + 3)
-    assert plan.describe()[0] == ("cells_labels.tif", "labels of 3 objects, 5 frames, 16-bit")
+    assert plan.describe()[0] == ("cells-masks.tif", "labels of 3 objects, 5 frames, 16-bit")
     assert len(plan.describe()) == 3
     assert everything(tmp_path) == [], "planning writes nothing"
 
@@ -124,7 +124,7 @@ def test_stack_names_become_file_names(session, tmp_path):
         folder=tmp_path,
     )
     assert plan.targets[0].path.parent == tmp_path
-    assert plan.targets[0].path.name == "a_b_ c__labels.tif"
+    assert plan.targets[0].path.name == "a_b_ c_-masks.tif"
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ def test_the_table_has_a_row_for_each_frame_that_shows_an_object(session, tmp_pa
 
 
 def test_nothing_is_written_where_one_file_exists(session, tmp_path):
-    taken = tmp_path / "cells_tracks.csv"
+    taken = tmp_path / "cells-tracks.csv"
     taken.write_text("mine")
     plan = planned(session, tmp_path)
     assert plan.existing() == (taken,)
-    with pytest.raises(StorageError, match=r"cells_tracks\.csv exists already"):
+    with pytest.raises(StorageError, match=r"cells-tracks\.csv exists already"):
         run_export(plan, session)
-    assert everything(tmp_path) == ["cells_tracks.csv"]
+    assert everything(tmp_path) == ["cells-tracks.csv"]
     assert taken.read_text() == "mine"
 
     run_export(replace(plan, overwrite=True), session)
@@ -230,7 +230,7 @@ def test_a_folder_that_was_there_stays_when_nothing_was_written(session, tmp_pat
 
 
 def test_who_fails_tells_what_was_written_before(session, tmp_path, panel):
-    (tmp_path / "cells_tracks.csv").mkdir()
+    (tmp_path / "cells-tracks.csv").mkdir()
     with pytest.raises(ExportFailedError, match="cannot write") as caught:
         run_export(planned(session, tmp_path, overwrite=True), session)
     assert [path.exists() for path in caught.value.files] == [True] * 4
@@ -247,10 +247,10 @@ def test_a_folder_that_cannot_be_made_is_told(session, tmp_path):
 
 
 def test_a_table_that_cannot_be_written_leaves_nothing(session, tmp_path):
-    (tmp_path / "cells_tracks.csv").mkdir()
+    (tmp_path / "cells-tracks.csv").mkdir()
     with pytest.raises(StorageError, match="cannot write"):
         run_export(planned(session, tmp_path, What.TRACKS, overwrite=True), session)
-    assert everything(tmp_path) == ["cells_tracks.csv"]
+    assert everything(tmp_path) == ["cells-tracks.csv"]
 
 
 def test_a_plan_that_the_session_has_left_behind_is_an_error(session, tmp_path):
@@ -289,16 +289,16 @@ def choose(panel, *what):
 
 def test_the_panel_says_beforehand_what_it_will_write(panel, tmp_path):
     assert "labels of 3 objects, 60 frames, 16-bit" in said(panel)
-    assert "cells_labels.tif" in said(panel)
+    assert "cells-masks.tif" in said(panel)
     assert str(tmp_path) in said(panel)
     assert "up to 31 MB" in said(panel)
     choose(panel, What.LABELS, What.MASKS, What.TRACKS)
     panel._format.setCurrentIndex(1)
     assert "Writes 5 files" in said(panel)
-    assert "cells_labels.ome.zarr" in said(panel)
+    assert "cells-masks.ome.zarr" in said(panel)
     assert panel._go.text() == "Export 5 files"
     choose(panel, What.TRACKS)
-    assert "cells_tracks.csv" in said(panel)
+    assert "cells-tracks.csv" in said(panel)
     assert not panel._format.isEnabled(), "a table has no image format"
 
 
@@ -311,7 +311,7 @@ def test_the_panel_gives_the_plan_that_it_showed(panel, qtbot, tmp_path):
     (plan,) = panel.asked
     assert plan.object_ids == (2, 3)
     assert plan.file_format == FileFormat.OME_ZARR
-    assert [t.path.name for t in plan.targets] == ["cells_labels.ome.zarr", "cells_tracks.csv"]
+    assert [t.path.name for t in plan.targets] == ["cells-masks.ome.zarr", "cells-tracks.csv"]
     assert not plan.overwrite
 
 
@@ -340,13 +340,13 @@ def test_what_is_missing_is_said_in_place_of_the_button(panel, spoil, message):
 
 @pytest.mark.parametrize("agreed", [True, False])
 def test_replacing_files_is_asked_for(panel, qtbot, tmp_path, monkeypatch, agreed):
-    (tmp_path / "cells_labels.tif").touch()
+    (tmp_path / "cells-masks.tif").touch()
     panel._refresh()
     assert "1 file exists already" in said(panel)
     asked = []
     monkeypatch.setattr(panel, "_may_replace", lambda paths: asked.append(paths) or agreed)
     qtbot.mouseClick(panel._go, Qt.MouseButton.LeftButton)
-    assert asked == [(tmp_path / "cells_labels.tif",)]
+    assert asked == [(tmp_path / "cells-masks.tif",)]
     assert [plan.overwrite for plan in panel.asked] == ([True] if agreed else [])
 
 
@@ -391,7 +391,7 @@ def test_progress_and_end_of_an_export(panel, qtbot, tmp_path, monkeypatch):
 
     panel.set_progress(1, 60)
     assert panel._cancel.isEnabled()
-    panel.finished([tmp_path / "cells_labels.tif", tmp_path / "cells_masks" / "mask_001.tif"])
+    panel.finished([tmp_path / "cells-masks.tif", tmp_path / "cells-masks" / "mask_001.tif"])
     assert "2 files written" in panel._result.text()
     opened = []
     monkeypatch.setattr("stacksam.plugin.export.QDesktopServices.openUrl", opened.append)

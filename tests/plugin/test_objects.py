@@ -395,3 +395,11 @@ def test_what_is_hidden_is_forgotten_with_its_object(panel):
     panel.set_state(state(row(1), row(5)))
     assert panel.hidden() == {1}
     assert panel.heard == []
+
+
+def test_frames_that_the_object_has_left_are_not_counted(panel):
+    panel.set_state(state(row(1, n_empty=4)))
+    index = panel._model.index(0, Column.FRAMES)
+    assert index.data() == f"6 / {N_FRAMES}"
+    assert "10 of " in index.data(Qt.ItemDataRole.ToolTipRole)
+    assert "not on 4 of them" in index.data(Qt.ItemDataRole.ToolTipRole)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, QStringListModel, Qt
+from napari.utils.events import EmitterGroup
+from qtpy.QtCore import QPoint, QRect, QStringListModel, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFrame, QLabel, QTableView
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QFrame, QLabel, QTableView
 
+from stacksam.plugin.dock import Dock
 from stacksam.plugin.gallery import Thumb
-from stacksam.plugin.panels import ModelPanel
-from stacksam.plugin.parts import Section, Trouble, fit_rows
+from stacksam.plugin.panels import ModelPanel, PromptPanel
+from stacksam.plugin.parts import Section, SteadyButton, Trouble, fit_rows, tells
 from stacksam.plugin.review_panel import ReviewPanel
 from stacksam.plugin.state import ObjectRow, State
 from stacksam.session.scores import FrameScores
@@ -167,11 +169,69 @@ def test_a_part_tells_that_it_was_opened_by_hand_only(qtbot):
 def test_a_long_note_is_cut_in_its_middle(qtbot):
     part = Section(1, "Image", QLabel())
     qtbot.addWidget(part)
+    part.resize(200, 60)
+    part.show()
     part.set_note("a" * 40 + "b" * 40)
-    assert part.note.text().startswith("aaa")
-    assert part.note.text().endswith("bbb")
-    assert "…" in part.note.text()
+    shown = part.note.shown()
+    assert shown.startswith("aa")
+    assert shown.endswith("bb")
+    assert "…" in shown
     assert part.note.toolTip() == "a" * 40 + "b" * 40
+    assert not part.grab().isNull()
+    part.resize(2000, 60)
+    assert part.note.shown() == part.note.text()
+
+
+def test_nothing_that_can_be_pressed_is_cut_at_the_least_width(qtbot):
+    dock = Dock()
+    qtbot.addWidget(dock)
+    dock.set_open(True)
+    for section in dock.sections:
+        section.set_folded(False)
+    dock.review_part.set_frame(123)
+    dock.prompt_part.set_current(123, "", False)
+    dock.show()
+    dock.resize(dock.minimumWidth(), 900)
+    found = [*dock.findChildren(QAbstractButton), dock.follow_part.which, dock.follow_part.reach]
+    seen = [widget for widget in found if widget.isVisible()]
+    assert len([widget for widget in seen if isinstance(widget, QComboBox)]) == 2
+    assert len(seen) > 20
+    assert [w for w in seen if w.width() < w.minimumSizeHint().width()] == []
+    assert dock.prompt_part.current.width() >= dock.prompt_part.current.minimumWidth()
+    assert dock.minimumWidth() < 460  # the font of the machine has its say
+
+
+def test_the_end_of_an_export_is_scrolled_to(qtbot, tmp_path):
+    dock = Dock()
+    qtbot.addWidget(dock)
+    dock.set_open(True)
+    dock.sections[-1].set_folded(False)
+    dock.resize(420, 300)
+    dock.show()
+    part = dock.export_part
+    part.finished([tmp_path / "a.tif", tmp_path / "b.csv"])
+    label = next(label for label in part.findChildren(QLabel) if "2 files written" in label.text())
+
+    def in_view() -> bool:
+        return dock.rect().contains(QRect(label.mapTo(dock, QPoint(0, 0)), label.size()))
+
+    qtbot.waitUntil(in_view, timeout=2000)
+
+
+def test_a_button_is_as_wide_as_its_longest_words(qtbot):
+    button = SteadyButton("Accept 888 to 888")
+    qtbot.addWidget(button)
+    width = button.sizeHint().width()
+    button.setText("Accept")
+    assert button.sizeHint().width() == button.minimumSizeHint().width() == width
+
+
+def test_a_long_name_is_cut_and_told_in_full(qtbot):
+    panel = PromptPanel()
+    qtbot.addWidget(panel)
+    panel.set_current(3, "a name <that> goes on for a while", True)
+    assert "a name &lt;that&gt; goes on f…" in panel.current.text()
+    assert panel.current.toolTip() == "a name <that> goes on for a while"
 
 
 def test_trouble_is_told_in_full(qtbot):
@@ -199,3 +259,27 @@ def test_a_table_is_as_high_as_its_rows_between_bounds(qtbot):
     assert np.diff(heights).tolist() == [0, 0, row, row, 0, 0]
     model.removeRows(0, 6)
     assert frame.height() == heights[0]
+
+
+class Watcher:
+    """Something that fails at every event."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def fail(self, error: Exception) -> None:
+        self.told.append(str(error))
+
+    @tells("fail")
+    def moved(self, event=None) -> None:
+        raise ValueError(f"cannot follow to {event.value}")
+
+
+def test_errors_at_an_event_of_napari_are_told_and_go_no_further():
+    watcher, events = Watcher(), EmitterGroup(moved=None)
+    events.moved.connect(watcher.moved)
+    events.moved(value=3)
+    assert watcher.told == ["cannot follow to 3"]
+    del watcher
+    events.moved(value=4)  # nothing was kept alive by being connected
+    assert len(events.moved.callbacks) == 0

@@ -56,6 +56,8 @@ SURE = [1.0] * N
         (said(has_image=False, has_session=False), "Open an image"),
         (said(has_session=False), "<b>Start</b>"),
         (said(has_session=False, opening="Preparing …"), "Preparing …"),
+        (said(has_session=False, saved=True), "Work on this image is saved. Press <b>Start</b>"),
+        (said(has_session=False, saved=True, opening="Preparing …"), "Preparing …"),
         (said(), "Click an object"),
         (said(state((1, [1.0]))), "<b>Follow</b>"),
         (said(state((1, SURE), (2, [1.0]))), "<b>Follow</b>"),  # one that is new among others

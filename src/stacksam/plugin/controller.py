@@ -24,7 +24,7 @@ from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
 from stacksam.session.predictor import Settings
-from stacksam.session.prompts import Mask, Prompt, check_prompt
+from stacksam.session.prompts import Box, Mask, Prompt, check_prompt
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
 from stacksam.session.update import Update
@@ -165,7 +165,10 @@ class Controller:
                 return
             self.opening = False
             self.session, self.changed = session, {}
-            self.new_object()
+            if state.object_ids:
+                self.set_current(min(state.object_ids))
+            else:
+                self.new_object()
             self.opened.emit(session)
             self.busy.emit("")
             if self.session is not session:  # who was told has closed it
@@ -267,6 +270,7 @@ class Controller:
         """Answer prompts; those that wait already are answered together with them."""
         session = self._open_session()
         checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
+        checked = [self._of_its_own(session, p) for p in checked]
         if self._strokes_on is not None:
             self._next_batch()
         batch = self._batch
@@ -349,6 +353,28 @@ class Controller:
             self._fail("Prompt")(error)
 
         self._submit(session, work, "Prompt", arrived, failed=failed, key=key)
+
+    def _of_its_own(self, session: Session, prompt: Prompt) -> Prompt:
+        """A box that lies apart from the object's box on the frame is one around another object.
+
+        An object has one box on a frame; the new one would take the place of the first, and its mask with it.
+        """
+        if not isinstance(prompt, Box):
+            return prompt
+        others = [
+            p
+            for p in self.prompts
+            if isinstance(p, Box) and (p.frame, p.object_id) == (prompt.frame, prompt.object_id)
+        ]
+        if not others or any(_overlap(prompt, other) for other in others):
+            return prompt
+        free = max(session.next_id, *(p.object_id + 1 for p in self.prompts))
+        self.set_current(free)
+        self.noted.emit(
+            f"This box lies apart from that of object {prompt.object_id}, so it begins object {free}; "
+            "undo (Ctrl+Z) takes it back"
+        )
+        return replace(prompt, object_id=free)
 
     def _looking(self, session: Session, frames: set[int]) -> str:
         """What is being waited for: a whole frame takes its time when it is encoded."""
@@ -719,6 +745,13 @@ class Controller:
 def _one_by_one(session: Session, wanted: Sequence[tuple[Direction, dict[str, Any]]]) -> Iterator[Update]:
     for direction, scope in wanted:
         yield from session.propagate(direction, **scope)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have a place in common."""
+    y0, x0, y1, x1 = one.yxyx
+    top, left, bottom, right = other.yxyx
+    return y0 <= bottom and top <= y1 and x0 <= right and left <= x1
 
 
 def _equal(one: Update, other: Update) -> bool:

@@ -52,7 +52,8 @@ class Placement:
     Notes
     -----
     `units` below are those of a position in the world, ``viewer.dims.units``: where layers differ in them,
-    the viewer's are not the layer's. None stands for the layer's own.
+    the viewer's are not the layer's. None stands for the layer's own. Where one is of another kind, such as
+    seconds for a layer in micrometers, its numbers are taken as they are, as napari draws them.
 
     Pixels of a coarser level cover those of the full size, as napari draws them: the first one at level 1 has
     its centre at 0.5, not at 0.
@@ -120,6 +121,20 @@ class Placement:
             return 0
         frame = _nearest(self._at_level(point, units)[self.choice.frame_dim])
         return frame if 0 <= frame < self.layout.n_frames else None
+
+    def nearest_frame(self, point: ArrayLike, units: Sequence[Any] | None = None) -> int:
+        """The frame of the stack that is nearest to where the sliders stand.
+
+        Parameters
+        ----------
+        point : (N,) array
+            ``viewer.dims.point``.
+        units : sequence of pint.Unit, optional
+        """
+        if self.choice.frame_dim is None:
+            return 0
+        frame = _nearest(self._at_level(point, units)[self.choice.frame_dim])
+        return min(max(frame, 0), self.layout.n_frames - 1)
 
     def steps_of(
         self, frame: int, viewer_ndim: int | None = None, units: Sequence[Any] | None = None
@@ -338,7 +353,13 @@ def _unit_factors(layer: Any, units: Sequence[Any] | None) -> NDArray[np.float64
     if units is None or len(units) < layer.ndim:
         return np.ones(layer.ndim)
     pairs = zip(tuple(units)[-layer.ndim :], layer.units, strict=True)
-    return np.array([1.0 if world == own else (1.0 * world).to(own).magnitude for world, own in pairs])
+    return np.array(
+        [
+            # Units of two kinds meet while layers come and go.
+            1.0 if world == own or not world.is_compatible_with(own) else (1.0 * world).to(own).magnitude
+            for world, own in pairs
+        ]
+    )
 
 
 def _matrix(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from stacksam.plugin.image_panel import ImagePanel
 from stacksam.plugin.keys import hint
 from stacksam.plugin.objects import ObjectsPanel
 from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
-from stacksam.plugin.parts import Section, Trouble, fit_rows, small_button
+from stacksam.plugin.parts import Section, Trouble, fit_rows, small_button, timer
 from stacksam.plugin.review_panel import ReviewPanel
 
 __all__ = ["FOLLOW", "REVIEW", "Dock"]
@@ -107,7 +107,15 @@ class Dock(QWidget):
         layout.addLayout(top)
         layout.addWidget(scroll, 1)
         self._scroll = scroll
+        self._told = timer(self, 0, self._show_outcome)  # once it is laid out
+        self.export_part.concluded.connect(lambda *_: self._told.start())
         self.set_open(False)
+
+    def _show_outcome(self) -> None:
+        """Scroll to how an export has ended, below which nothing is."""
+        self._scroll.widget().layout().activate()
+        bar = self._scroll.verticalScrollBar()
+        bar.setValue(bar.maximum())
 
     def set_open(self, is_open: bool) -> None:
         """Fold the parts as they are of use with a session, or without one."""
@@ -124,6 +132,13 @@ class Dock(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         """Ask for the width of the widest part: nothing scrolls sideways, so it would be cut."""
         super().showEvent(event)
+        for widget in self.findChildren(QWidget):
+            widget.ensurePolished()  # what is folded away has not been given its font and margins yet
+        for section in self.sections:
+            layout = section.content.layout()
+            if layout is not None:
+                layout.invalidate()
+                layout.activate()  # only this looks anew at layouts within
         widest = max(section.content.minimumSizeHint().width() for section in self.sections)
         self.setMinimumWidth(widest + self._scroll.verticalScrollBar().sizeHint().width() + 10)
 

@@ -68,10 +68,13 @@ class ExportPanel(QWidget):
     export_requested : Signal(object)
         An `ExportPlan`.
     cancel_requested : Signal()
+    concluded : Signal(QWidget)
+        An export has ended; the widget tells how.
     """
 
     export_requested = Signal(object)
     cancel_requested = Signal()
+    concluded = Signal(QWidget)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self._made = False
@@ -338,6 +341,7 @@ class ExportPanel(QWidget):
         self._result_folder = Path(os.path.commonpath([Path(p).parent for p in paths])) if paths else None
         self._open.setVisible(bool(paths))
         self._refresh()
+        self.concluded.emit(self._result)
 
     def _refresh(self) -> None:
         """Say what would be written now."""

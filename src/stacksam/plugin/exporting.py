@@ -200,7 +200,9 @@ def plan_export(
     file_format: FileFormat = FileFormat.TIFF,
     overwrite: bool = False,
 ) -> ExportPlan:
-    """Plan what files are written: ``NAME_labels``, ``NAME_masks/mask_ID`` and ``NAME_tracks.csv``.
+    """Plan what files are written: ``NAME-masks.tif``, ``NAME-masks/mask_ID.tif`` and ``NAME-tracks.csv``.
+
+    No name ends in ``_labels``: so the truth, or another program's labels, often lie beside the image.
 
     Parameters
     ----------
@@ -245,13 +247,13 @@ def plan_export(
     digits = max(3, len(str(ids[-1])))
     targets: list[Target] = []
     if What.LABELS in what:
-        targets.append(Target(What.LABELS, place / f"{stem}_labels{suffix}"))
+        targets.append(Target(What.LABELS, place / f"{stem}-masks{suffix}"))
     if What.MASKS in what:
         targets += [
-            Target(What.MASKS, place / f"{stem}_masks" / f"mask_{i:0{digits}d}{suffix}", i) for i in ids
+            Target(What.MASKS, place / f"{stem}-masks" / f"mask_{i:0{digits}d}{suffix}", i) for i in ids
         ]
     if What.TRACKS in what:
-        targets.append(Target(What.TRACKS, place / f"{stem}_tracks.csv"))
+        targets.append(Target(What.TRACKS, place / f"{stem}-tracks.csv"))
     height, width = frame_shape
     return ExportPlan(place, tuple(targets), ids, n_frames, (height, width), file_format, overwrite)
 

@@ -69,6 +69,9 @@ class ImagePanel(QWidget):
         self.preview.setToolTip("What the model sees of the frame that is shown")
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.found = QLabel()
+        self.found.setWordWrap(True)
+        self.found.setToolTip("The layer does not tell; it is placed so when you press Start")
         self.start = QPushButton("Start")
         self.start.setToolTip("Make the layers to click in; what was done on this image before comes back")
         self.start.setEnabled(False)  # whether it may be pressed is not for this part to say
@@ -81,6 +84,7 @@ class ImagePanel(QWidget):
         self._form.setVerticalSpacing(4)
         self._form.addRow("Image", self.layer_box)
         self._form.addRow("Frames along", self.frames)
+        self._form.addRow("", self.found)
         self._form.addRow("Channels", self._channel_row)
         self._others_row = QWidget()
         self._others_form = QFormLayout(self._others_row)
@@ -101,6 +105,7 @@ class ImagePanel(QWidget):
         self.intensity.currentIndexChanged.connect(self._intensity_chosen)
         for box in self.channels:
             box.currentIndexChanged.connect(self.choice_changed)
+        self._form.setRowVisible(self.found, False)
         self.set_layers([], None)
 
     # Layers
@@ -137,17 +142,21 @@ class ImagePanel(QWidget):
 
     # What is seen of it
 
-    def describe(self, layer: Image, axis_labels: Sequence[str], shown: Sequence[int]) -> None:
-        """Offer what a layer has, and the likeliest choice."""
+    def describe(
+        self, layer: Image, axis_labels: Sequence[str], shown: Sequence[int], found: str = ""
+    ) -> None:
+        """Offer what a layer has, and the likeliest choice; `found` tells what its file says of it."""
+        self.found.setText(f"From the file: {found}")
+        self._form.setRowVisible(self.found, bool(found))
         self._axes = layer_axes(layer, axis_labels)
         self._base = default_choice(layer, axis_labels, shown)
         # Any dimension but rows and columns may be time or depth; the guess comes first.
         items: list[tuple[str, object]] = []
         for axis in self._axes:
             if axis.role not in ("y", "x") and axis.size > 1:
-                label = f"“{axis.label}”, " if axis.label else ""
+                label = f"“{axis.label}”" if axis.label else f"axis {axis.dim}"
                 for kind in ("t", "z"):
-                    text = f"{_KINDS[kind]}  ({label}axis {axis.dim}, {axis.size} frames)"
+                    text = f"{_KINDS[kind]}  ({label}, {axis.size} frames)"
                     items.append((text, (axis.dim, kind)))
         fill(self.frames, items or [("a single frame", None)])
         wanted = (self._base.frame_dim, self._base.kind)

@@ -29,7 +29,7 @@ class Key:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("T", "toggle_sign", "next click: part of it / not part of it"),
+    Key("T", "toggle_sign", "point tool, next click: part of it / not part of it"),
     Key("N", "new_object", "start a new object"),
     Key("Shift-W", "tool_point", "point tool"),
     Key("Shift-R", "tool_box", "box tool"),

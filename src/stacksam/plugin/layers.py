@@ -28,6 +28,7 @@ from stacksam.plugin.coords import Placement
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.paint import PaintBuffer
+from stacksam.plugin.parts import tells
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 
 __all__ = ["PromptSink", "SessionLayers"]
@@ -136,6 +137,7 @@ class SessionLayers:
         self.tool: str | None = None
         self._shown: Counter[Prompt] = Counter()
         self._hiding: tuple[frozenset[int], tuple[int, ...]] = (frozenset(), ())
+        self._points_seen = True  # whether points are shown in 2D
         self._own = False  # whether the change of a layer is ours
         self._brush_for: int | None = None  # the object in whose colour is painted
         self._refreshed = 0.0  # when labels were last shown, in seconds
@@ -242,7 +244,8 @@ class SessionLayers:
         Napari builds the shaders of a Shapes layer anew for each frame, a quarter of the time of a step of
         scrolling; and vispy may crash after one that was drawn is removed (napari issues 8471 and 8165).
         """
-        _set_visible(self.boxes, self.tool in ("box", "lasso") or len(self.boxes.data) > 0)
+        used = self.tool in ("box", "lasso") or len(self.boxes.data) > 0
+        _set_visible(self.boxes, used and self._flat)
 
     def _corners(self, box: Box) -> NDArray[np.float64]:
         y0, x0, y1, x1 = box.yxyx
@@ -294,7 +297,7 @@ class SessionLayers:
         else:
             for frame in frames:
                 self.view.forget(frame)
-        flat = self.viewer.dims.ndisplay == 2
+        flat = self._flat
         if (not flat or frames is None or self.frame in frames) and not self._repaint.isActive():
             # At once, unless that was just done: who clicks should not wait.
             rest = self._refreshed + (_REFRESH_MS if flat else _REFRESH_3D_MS) / 1000 - time.monotonic()
@@ -310,7 +313,7 @@ class SessionLayers:
     def use(self, tool: str | None) -> None:
         """Take a tool in hand: "point", "box", "lasso" or "paint"; None to only look."""
         self.tool = tool
-        _set_visible(self.paint, tool == "paint")
+        _set_visible(self.paint, tool == "paint" and self._flat)
         self._reveal_boxes()
         layer, mode = {
             "point": (self.points, "add"),
@@ -318,8 +321,9 @@ class SessionLayers:
             "lasso": (self.boxes, "add_polygon_lasso"),
             "paint": (self.paint, "paint"),
         }.get(tool or "", (self.points, "pan_zoom"))
-        if self.viewer.dims.ndisplay == 3:
-            mode = "pan_zoom"  # a click has no place in a volume; the tool is taken up again in 2D
+        if not self._flat:
+            # A click has no place in a volume; the tool is taken up again in 2D.
+            layer, mode = self.result, "pan_zoom"
         with self._ours():
             for other in (self.points, self.boxes, self.paint):
                 if other is not layer:
@@ -330,6 +334,7 @@ class SessionLayers:
             if mode == "pan_zoom" or _TOOLS.get((type(layer), str(layer.mode))) != tool:
                 layer.mode = mode
 
+    @tells("_failed")
     def _reached(self, _event: Any = None) -> None:
         """Take up the tool that the user has chosen in napari itself."""
         active = self.viewer.layers.selection.active
@@ -339,6 +344,7 @@ class SessionLayers:
         if tool is not None and tool != self.tool:
             self._taken(tool)
 
+    @tells("_failed")
     def _moved(self, _event: Any = None) -> None:
         """Lie where the image lies."""
         if self.placement.layer.ndim != self._image_ndim:
@@ -348,8 +354,21 @@ class SessionLayers:
                 if not _same(getattr(layer, name), value):  # napari slices a layer anew for each of them
                     setattr(layer, name, value)
 
+    @tells("_failed")
     def _turned(self, _event: Any = None) -> None:
+        """Show bodies without prompts in 3D, and all as it was in 2D."""
+        with self._ours():
+            # Napari's keys of a Shapes layer fail in 3D if a shape is selected.
+            self.boxes.selected_data = set()
+            self.points.selected_data = set()
+            if not self._flat:
+                self._points_seen = self.points.visible
+            _set_visible(self.points, self._flat and self._points_seen)
         self.use(self.tool)
+
+    @property
+    def _flat(self) -> bool:
+        return bool(self.viewer.dims.ndisplay == 2)
 
     def put_paint(self, frame: int, mask: NDArray[np.bool_]) -> None:
         """Put a mask (H, W) on a frame under the brush."""
@@ -359,15 +378,18 @@ class SessionLayers:
 
     # Reading
 
+    @tells("_failed")
     def _changed(self, _event: Any = None) -> None:
         if not self._own:
             self._settle.start(_SETTLE_MS)
 
+    @tells("_failed")
     def _clicked(self, _event: Any = None) -> None:
         if not self._own:
             dragged = QApplication.mouseButtons() != Qt.MouseButton.NoButton
             self._settle.start(_SETTLE_MS if dragged else 0)
 
+    @tells("_failed")
     def _painted(self, _event: Any = None) -> None:
         frame = self.frame
         if frame is None or self._own:
@@ -377,6 +399,7 @@ class SessionLayers:
         if mask.any() or before.any():
             self._send(lambda: self.sink.paint(Mask(frame, self.sink.current, mask), before))
 
+    @tells("_failed")
     def _read_prompts(self) -> None:
         """Send what differs between the layers and what they were made to show."""
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
@@ -401,7 +424,17 @@ class SessionLayers:
         if added or outlines:
             self._send(lambda: self.sink.add(*added, *outlines))
         if strays:
-            self._failed(InputError("that lies outside the stack's frames; click or draw in the image"))
+            self._failed(InputError(self._outside()))
+
+    def _outside(self) -> str:
+        """What to do about a prompt that lies outside."""
+        image = f"“{self.placement.layer.name}”"
+        if self.frame is None:
+            return (
+                f"the slider stands at no frame of {image}; move it to one, or choose another image in "
+                "part 1 and press Start"
+            )
+        return f"that lies outside {image}, which is worked on; click or draw within it"
 
     def _send(self, act: Callable[[], None]) -> None:
         try:

@@ -39,7 +39,7 @@ _HEADERS = {
     Column.COLOR: ("", "Colour of the object in the picture"),
     Column.ID: ("ID", "Number of the object: its value in the labels"),
     Column.NAME: ("Name", "Double-click a name to change it"),
-    Column.FRAMES: ("Frames", "Frames on which there is a result"),
+    Column.FRAMES: ("Frames", "Frames on which the object is, of all; the bar shows how many were looked at"),
     Column.CONFIDENCE: ("Confidence", "How sure the results are, on average: look at low ones first"),
     Column.VISIBLE: ("", "Shown in the picture"),
     Column.LOCKED: ("", "Frames that you accepted: they stay as they are"),
@@ -218,7 +218,8 @@ class ObjectsModel(QAbstractTableModel):
         if column == Column.NAME:
             return row.name
         if column == Column.FRAMES:
-            return str(row.n_frames) if self._compact == 2 else f"{row.n_frames} / {self.n_frames}"
+            seen = row.n_frames - row.n_empty
+            return str(seen) if self._compact == 2 else f"{seen} / {self.n_frames}"
         if column == Column.CONFIDENCE:
             return confidence_word(row.confidence)
         if column == Column.LOCKED and 0 < row.n_locked < row.n_frames and self._compact < 2:
@@ -232,12 +233,14 @@ class ObjectsModel(QAbstractTableModel):
             where = ", ".join(str(frame) for frame in row.prompted[:8])
             where += ", …" if len(row.prompted) > 8 else ""
             text = f"{row.n_frames} of {self.n_frames} frames have a result; prompted on frame {where or '–'}"
+            if row.n_empty:
+                text += f"\nThe object is not on {row.n_empty} of them."
             if row.n_stale:
-                text += f"\n{row.n_stale} of them are out of date: a prompt has changed. Propagate again."
+                text += f"\n{row.n_stale} of them are out of date: a prompt has changed. Follow again."
             return text
         if column == Column.CONFIDENCE:
             if row.confidence is None:
-                return "No results yet: propagate this object"
+                return "No results yet: follow this object"
             return (
                 f"{row.confidence:.0%} on average: {in_words(row.confidence)}. Low frames are worth a look."
             )
@@ -245,7 +248,7 @@ class ObjectsModel(QAbstractTableModel):
             return "Hidden: click to show" if row.object_id in self._hidden else "Shown: click to hide"
         if column == Column.LOCKED:
             if not row.n_frames:
-                return "Nothing to accept yet: propagate this object"
+                return "Nothing to accept yet: follow this object"
             does = "take that back" if row.n_locked == row.n_frames else "accept all"
             return f"{row.n_locked} of {row.n_frames} frames accepted. Click to {does}."
         return f"Object {row.object_id}"
@@ -256,7 +259,7 @@ class ObjectsModel(QAbstractTableModel):
             natural = re.sub(r"\d+", lambda digits: digits.group().zfill(12), row.name.casefold())
             return natural or "\U0010ffff"
         if column == Column.FRAMES:
-            return row.n_frames
+            return row.n_frames - row.n_empty
         if column == Column.CONFIDENCE:
             return -1.0 if row.confidence is None else row.confidence
         if column == Column.VISIBLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -23,6 +24,7 @@ from stacksam import assets
 from stacksam.plugin.colors import color_of
 from stacksam.plugin.controller import Reach
 from stacksam.plugin.keys import hint
+from stacksam.plugin.parts import Elided
 from stacksam.plugin.progress import Progress
 from stacksam.session.plan import Direction
 
@@ -34,6 +36,7 @@ _TOOLS = (
     ("lasso", "Lasso", "tool_lasso", "Draw around an object: the outline is taken as it is"),
     ("paint", "Brush", "tool_paint", "Paint or erase the mask of the current object by hand"),
 )
+_NAME = 24  # characters of an object's name where there is little room
 _LEAST = 110  # width of what may be cut in a narrow dock
 _WHERE = {
     assets.Status.EMBEDDED: "built in",
@@ -66,6 +69,7 @@ class ModelPanel(QWidget):
     """Which model, on which device, and what to expect of it."""
 
     cancel_requested = Signal()
+    changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -99,6 +103,8 @@ class ModelPanel(QWidget):
         form.addRow(self._download)
         self.refresh()
         self.model.currentIndexChanged.connect(self._describe)
+        self.model.currentIndexChanged.connect(self.changed)
+        self.device.currentIndexChanged.connect(self.changed)
         self._describe()
 
     def refresh(self) -> None:
@@ -182,7 +188,6 @@ class PromptPanel(QWidget):
         super().__init__(parent)
         self.current = QLabel()
         self.current.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.current.setMinimumWidth(_LEAST)
         self.new = QPushButton("New object")
         self.new.setToolTip("The next prompt starts another object" + hint("new_object"))
         self.new.clicked.connect(self.new_requested)
@@ -231,6 +236,10 @@ class PromptPanel(QWidget):
             further.addWidget(button)
         layout.addLayout(further)
         self.set_sign(True)
+        self.set_current(888, "", False)
+        self.current.setWordWrap(False)
+        self.current.setMinimumWidth(self.current.sizeHint().width())
+        self.current.setWordWrap(True)  # a name may take a second line
         self.set_current(1, "", False)
         self.set_busy("")
 
@@ -253,7 +262,9 @@ class PromptPanel(QWidget):
     def set_current(self, object_id: int, name: str, known: bool) -> None:
         """Show which object the next prompt is for."""
         red, green, blue, _ = (round(255 * v) for v in color_of(object_id))
-        title = f"object {object_id}" + (f" · {name}" if name else "") + ("" if known else " (new)")
+        called = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+        title = f"object {object_id}" + (f" · {escape(called)}" if name else "") + ("" if known else " (new)")
+        self.current.setToolTip(name)
         self.current.setText(
             f"<span style='background:rgb({red},{green},{blue})'>&nbsp;&nbsp;&nbsp;</span>&nbsp; "
             f"For <b>{title}</b>"
@@ -281,15 +292,16 @@ class FollowPanel(QWidget):
             self.which.addItem(text, value)
         self.reach = QComboBox()
         for reach, text in (
-            ("all", "through the whole stack"),
-            ("to here", "to the frame shown"),
-            ("to the next accepted frame", "to the next accepted frame"),
-            ("all anew", "through the whole stack, anew"),
+            ("all", "whole stack"),
+            ("to here", "up to this frame"),
+            ("to the next accepted frame", "to the next accepted"),
+            ("all anew", "whole stack, anew"),
         ):
             self.reach.addItem(text, reach)
         self.reach.setToolTip(
-            "Anew: once more also where there are masks, but for accepted frames. So an object comes back on "
-            "frames on which it was not, once that is taken back"
+            "How far: through the stack, to the frame shown, or to the next accepted frame. Anew: once more "
+            "also where there are masks, but for accepted frames; so an object comes back on frames on which "
+            "it was not, once that is taken back"
         )
         self.direction: Direction = "both"
         self._buttons: dict[str, QPushButton] = {}
@@ -307,7 +319,7 @@ class FollowPanel(QWidget):
         self.stop.clicked.connect(self.cancel_requested)
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m masks")
-        self.left = QLabel()
+        self.left = Elided()
         choices = QHBoxLayout()
         buttons = QHBoxLayout()
         progress = QHBoxLayout()
@@ -318,7 +330,9 @@ class FollowPanel(QWidget):
         ):
             line.setSpacing(4)
             for widget, share in widgets:
-                widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+                cut = isinstance(widget, QProgressBar | QLabel)  # their words may be, those of controls not
+                policy = QSizePolicy.Policy.Ignored if cut else QSizePolicy.Policy.Preferred
+                widget.setSizePolicy(policy, QSizePolicy.Policy.Fixed)
                 line.addWidget(widget, share)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -363,7 +377,6 @@ def _tool(text: str, tip: str, *, checkable: bool = False) -> QPushButton:
     button.setToolTip(tip)
     button.setCheckable(checkable)
     button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    button.setMinimumWidth(40)
     return button
 
 

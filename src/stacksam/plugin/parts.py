@@ -6,22 +6,63 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
+    QStyle,
+    QStyleOption,
+    QStyleOptionButton,
     QTableView,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-__all__ = ["Section", "Trouble", "fit_rows", "guarded", "small_button", "timer"]
+__all__ = [
+    "Elided",
+    "Section",
+    "SteadyButton",
+    "Trouble",
+    "fit_rows",
+    "guarded",
+    "small_button",
+    "tells",
+    "timer",
+]
 
 _TROUBLE_MS = 20_000
-_NOTE = 44  # characters of a note; more are left out in the middle
+
+
+class Elided(QLabel):
+    """A line of plain text of which the middle is left out where it is too long; the tooltip has it all."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def shown(self) -> str:
+        """What there is room for."""
+        width = self.contentsRect().width()
+        return str(self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideMiddle, width))
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:  # noqa: N802
+        """Draw it."""
+        option = QStyleOption()
+        option.initFrom(self)
+        self.style().drawItemText(
+            QPainter(self),
+            self.contentsRect(),
+            int(self.alignment()),
+            option.palette,
+            self.isEnabled(),
+            self.shown(),
+            self.foregroundRole(),
+        )
 
 
 class Section(QWidget):
@@ -56,10 +97,9 @@ class Section(QWidget):
         self.head.toggled.connect(self._fold)
         self._laid_out = timer(self, 0, lambda: self.opened.emit(self.content))
         self.head.clicked.connect(lambda unfolded: self._laid_out.start() if unfolded else None)
-        self.note = QLabel()
+        self.note = Elided()
         self.note.setEnabled(False)  # pale in any theme
         self.note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         row = QHBoxLayout()
         row.addWidget(self.head)
         row.addWidget(self.note, 1)
@@ -77,8 +117,7 @@ class Section(QWidget):
 
     def set_note(self, text: str) -> None:
         """Say beside the title how things stand; empty for nothing."""
-        half = _NOTE // 2
-        self.note.setText(text if len(text) <= _NOTE else f"{text[: half - 1]}…{text[-half:]}")
+        self.note.setText(text)
         self.note.setToolTip(text)
 
     def _fold(self, unfolded: bool) -> None:
@@ -91,6 +130,34 @@ def small_button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
     return button
+
+
+class SteadyButton(QPushButton):
+    """A button whose words change; it is wide enough for the longest, so that nothing moves or is cut.
+
+    Parameters
+    ----------
+    longest : str
+    """
+
+    def __init__(self, longest: str) -> None:
+        super().__init__(longest)
+        self._longest = longest
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """As for the longest words."""
+        self.ensurePolished()
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        option.text = self._longest
+        words = self.fontMetrics().size(int(Qt.TextFlag.TextShowMnemonic), self._longest)
+        kind = QStyle.ContentsType.CT_PushButton
+        needed: QSize = self.style().sizeFromContents(kind, option, words, self)
+        return needed.expandedTo(super().sizeHint())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """No less."""
+        return self.sizeHint()
 
 
 class Trouble(QLabel):
@@ -144,3 +211,23 @@ def guarded(act: Callable[..., Any], failed: Callable[[Exception], None]) -> Cal
             failed(error)
 
     return run
+
+
+def tells(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a method tell of errors by the method `name` of its object instead of raising them.
+
+    For what is connected to napari's events: an exception there goes up into whatever napari was doing, and
+    leaves that half done. A bound method stays one, of which napari holds no strong reference.
+    """
+
+    def decorate(act: Callable[..., None]) -> Callable[..., None]:
+        @wraps(act)
+        def run(self: Any, *args: Any) -> None:
+            try:
+                act(self, *args)
+            except Exception as error:  # noqa: BLE001 - the user is told
+                getattr(self, name)(error)
+
+        return run
+
+    return decorate

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePol
 
 from stacksam.plugin.colors import color_of
 from stacksam.plugin.keys import hint
+from stacksam.plugin.parts import SteadyButton
 from stacksam.plugin.review import Gallery, ReviewStrip, StripRow, Thumb
 from stacksam.plugin.state import State
 
@@ -36,7 +37,7 @@ class ReviewPanel(QWidget):
         self.everyone.setChecked(True)
         self.worst = QPushButton("Next unsure")
         self.worst.setToolTip("Go to the frame that most needs a look" + hint("next_worst"))
-        self.accept = QPushButton("Accept")
+        self.accept = SteadyButton("Accept 888 to 888")
         self.accept.setToolTip(
             "Lock the selected frames, or this one: they stay as they are, whatever is corrected elsewhere"
             + hint("accept")
@@ -57,7 +58,7 @@ class ReviewPanel(QWidget):
         row = QHBoxLayout()
         row.setSpacing(4)
         for button, share in ((self.worst, 5), (self.accept, 6), (self.absent, 4), (self.unlock, 4)):
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            button.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
             row.addWidget(button, share)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -35,6 +35,8 @@ class ObjectRow:
         Accepted frames, and frames that rest on something that has changed since.
     prompted : tuple of int
         Conditioning frames.
+    n_empty : int
+        Frames with a result on which the object is not.
     """
 
     object_id: int
@@ -44,6 +46,7 @@ class ObjectRow:
     n_locked: int
     n_stale: int
     prompted: tuple[int, ...]
+    n_empty: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +171,14 @@ class Snapshots:
             return ObjectRow(object_id, name, 0, None, 0, 0, prompted)
         mean = float(self._confidences[object_id].mean())
         return ObjectRow(
-            object_id, name, len(own.frames), mean, int(own.locked.sum()), int(own.stale.sum()), prompted
+            object_id,
+            name,
+            len(own.frames),
+            mean,
+            int(own.locked.sum()),
+            int(own.stale.sum()),
+            prompted,
+            int((own.area == 0).sum()),
         )
 
 

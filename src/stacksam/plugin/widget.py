@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from typing import Any, Literal
 
 import napari.viewer
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
 from psygnal import EmitLoopError
@@ -33,12 +31,14 @@ from stacksam.plugin.coords import Placement, shown_index
 from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
 from stacksam.plugin.engine import wait_for_closed
 from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
+from stacksam.plugin.file_axes import FileAxes, axes_of_file, place_like, says_nothing
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.pace import seconds_per_mask, told
-from stacksam.plugin.parts import guarded, timer
+from stacksam.plugin.parts import guarded, tells, timer
+from stacksam.plugin.places import data_dir, digest_of, place_of, saved_at
 from stacksam.plugin.progress import Progress
 from stacksam.plugin.review import Thumb, thumbnail
 from stacksam.plugin.stacks import opener_of
@@ -61,6 +61,7 @@ _TILTED = (
     "may lie a little beside. Take its rotation or shear back to work on it."
 )
 _WAITS = "stacksam_waits"  # property of the application
+_TINY = 0.1  # of half the window; what takes less of it is not seen
 
 
 class StacksamWidget(Dock):
@@ -83,8 +84,10 @@ class StacksamWidget(Dock):
         self._choice: LayerChoice | None = None
         self._watched: Image | None = None  # the one that is described
         self._usable = False  # whether it can be worked on
+        self._file_axes: FileAxes | None = None  # of its file, where it tells nothing itself
         self._pace: float | None = None  # of the pass that runs, or of the last one
         self._task: Literal["segment", "track"] = "track"
+        self._saved = False  # whether there is a session on what is chosen
         self._opening = ""  # what is being done before there is a session
         self._exporting = threading.Event()
         self._preview = timer(self, _QUIET_MS, self._show_preview)
@@ -122,6 +125,7 @@ class StacksamWidget(Dock):
         do(self.image_part.start_requested, self.start_chosen)
         do(self.image_part.layer_chosen, self._layer_chosen)
         do(self.image_part.choice_changed, self._preview.start)
+        do(self.model_part.changed, self._preview.start)
         do(self.model_part.cancel_requested, c.cancel_download)
         do(self.objects_part.current_changed, self._row_chosen)
         do(self.objects_part.selection_changed, self.export_part.set_selected)
@@ -148,7 +152,7 @@ class StacksamWidget(Dock):
         do(self.export_part.cancel_requested, self._exporting.set)
         layers = self.viewer.layers.events
         self._viewer_events = [
-            (layers.inserted, self._images_changed),
+            (layers.inserted, self._layer_added),
             (layers.removed, self._layer_removed),
             (layers.reordered, self._images_changed),
             (layers.renamed, self._images_changed),
@@ -164,12 +168,24 @@ class StacksamWidget(Dock):
 
     # Images
 
+    @tells("fail")
     def _images_changed(self, _event: Any = None) -> None:
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         active = self.viewer.layers.selection.active
         self.image_part.set_layers(images, active if isinstance(active, Image) else None)
         self._tell_next()
 
+    @tells("fail")
+    def _layer_added(self, event: Any) -> None:
+        layer = event.value
+        if self._image is not None and self._image in self.viewer.layers:
+            if isinstance(layer, Labels):
+                place_like(layer, self._image)
+            elif isinstance(layer, Image):
+                show_info(f"To work on “{layer.name}”, choose it in part 1, Image, and press Start.")
+        self._images_changed()
+
+    @tells("fail")
     def _layer_removed(self, _event: Any = None) -> None:
         switch_off_vertex_arrays()
         self._images_changed()
@@ -187,6 +203,7 @@ class StacksamWidget(Dock):
             self._make_layers(self.controller.session)
             self.warn("A layer that stacksam works with was removed; it was made again from the session.")
 
+    @tells("fail")
     def _data_replaced(self, _event: Any = None) -> None:
         if self.controller.session is None:
             self._let_go()  # it is being opened, which ends when it comes to light
@@ -197,6 +214,7 @@ class StacksamWidget(Dock):
         self.controller.close_session()
         self.warn(why)
 
+    @tells("fail")
     def _layer_chosen(self) -> None:
         layer = self.image_part.layer()
         if layer is not self._watched:
@@ -204,14 +222,16 @@ class StacksamWidget(Dock):
                 self._watched.events.data.disconnect(self._layer_chosen)
             if layer is not None:
                 layer.events.data.connect(self._layer_chosen)
-            self._watched = layer
+            self._watched, self._saved = layer, False
         self._usable = False
         try:
             if layer is None:
                 self.image_part.show_preview(None)
                 return
             shown = shown_index(layer, self.viewer.dims.point, self.viewer.dims.units)
-            self.image_part.describe(layer, self.viewer.dims.axis_labels, shown)
+            told = self._file_axes = axes_of_file(layer)
+            labels = self.viewer.dims.axis_labels if told is None else told.labels
+            self.image_part.describe(layer, labels, shown, "" if told is None else told.words())
             self.image_part.set_message("")
             self._usable = True
             self._preview.start()
@@ -237,16 +257,25 @@ class StacksamWidget(Dock):
             self.image_part.set_message(str(error))
             return
         self.image_part.set_message(_TILTED if placement.tilted else "")
+        name, scope = self.model_part.name(), self._config(quiet=True).scope
+        kept = bool(layer.metadata.get("stacksam", {}).get("folder"))
 
-        def work() -> NDArray[np.float32]:
+        def work() -> tuple[NDArray[np.float32], bool]:
             stack = opened()
-            return stack.frame(min(frame or 0, stack.n_frames - 1))
+            digest = None if kept else digest_of(name)
+            saved = digest is not None and saved_at(stack, digest, "full" if name == "nano" else scope)
+            return stack.frame(min(frame or 0, stack.n_frames - 1)), kept or bool(saved)
+
+        def done(seen: tuple[NDArray[np.float32], bool]) -> None:
+            picture, self._saved = seen
+            self.image_part.show_preview(picture)
+            self._tell_next()
 
         def failed(error: Exception) -> None:
             self.image_part.show_preview(None)
             self.image_part.set_message(str(error))
 
-        self.controller.run(work, self.image_part.show_preview, "Preview", key="preview", failed=failed)
+        self.controller.run(work, done, "Preview", key="preview", failed=failed)
 
     # Opening and closing
 
@@ -263,22 +292,18 @@ class StacksamWidget(Dock):
             raise InputError("there is no image; open one first")
         choice = self.image_part.choice()
         Placement(layer, choice)  # complains about a choice that does not fit
-        opener = opener_of(layer, choice)
         origin = dict(layer.metadata.get("stacksam", {}))
         config = self._config()
 
         def folder(stack: Stack, model: Model) -> Path:
             if origin.get("folder"):
                 return Path(origin["folder"])
-            # Results hold for one image, as one model sees it.
-            seen = json.dumps(stack.describe()["intensity"], sort_keys=True)
-            if not model.windowed and config.scope != "full":
-                seen += config.scope
-            name = f"{stack.identity()}-{model.digest[:8]}-{hashlib.sha256(seen.encode()).hexdigest()[:6]}"
-            return assets.cache_dir() / "sessions" / name
+            return place_of(stack, model.digest, "full" if model.windowed else config.scope)
 
         self.controller.close_session()
         self._let_go()  # of the image that was worked on before
+        self._place(layer, choice)
+        opener = opener_of(layer, choice)
         self._image, self._choice = layer, choice
         layer.events.data.connect(self._data_replaced)
         self.controller.open(
@@ -292,11 +317,28 @@ class StacksamWidget(Dock):
         )
         self._show_start()
 
-    def _config(self) -> Any:
+    def _place(self, layer: Image, choice: LayerChoice) -> None:
+        """Put a layer that tells nothing itself where its file says, and what lies on it."""
+        told = self._file_axes
+        if told is None or layer is not self._watched or not says_nothing(layer):
+            return
+        frame = Placement(layer, choice).frame_of(self.viewer.dims.point, self.viewer.dims.units)
+        told.with_frames(choice.frame_dim, choice.kind).place(layer)
+        for other in self.viewer.layers:
+            if isinstance(other, Labels):
+                place_like(other, layer)
+        dims, placement = self.viewer.dims, Placement(layer, choice)
+        steps = placement.steps_of(frame or 0, dims.ndim, dims.units)
+        if steps:
+            dims.set_point(list(steps), list(steps.values()))
+        self.viewer.reset_view()
+
+    def _config(self, *, quiet: bool = False) -> Any:
         try:
             return read_config()
         except InputError as error:
-            self.warn(f"{error}. The default is used instead.")
+            if not quiet:
+                self.warn(f"{error}. The default is used instead.")
             from stacksam.plugin.config import Config
 
             return Config()
@@ -306,6 +348,8 @@ class StacksamWidget(Dock):
             self._stop_session("The image was removed or replaced before it could be worked on.")
             return
         self._make_layers(session)
+        self._hide_former(session)
+        self._show_image()
         self.set_open(True)
         self.sections[FOLLOW].set_folded(self._task == "segment" or session.stack.n_frames == 1)
         count = session.stack.n_frames
@@ -346,6 +390,41 @@ class StacksamWidget(Dock):
         self.commands.use(tool)
         self._frame_moved()
 
+    def _hide_former(self, session: Session) -> None:
+        """Hide labels that were read from the session's folder: its masks show the same, and what changes."""
+        for layer in self.viewer.layers:
+            folder = layer.metadata.get("stacksam", {}).get("folder")
+            if isinstance(layer, Labels) and folder and Path(folder) == session.folder:
+                layer.visible = False
+
+    def _show_image(self) -> None:
+        """Move sliders and camera to the image, where they stand beside it: another one was looked at."""
+        if self.layers is None or self._image is None:
+            return
+        if not self._image.visible:
+            self._image.visible = True
+        if self.layers.frame is None:
+            dims = self.viewer.dims
+            self.layers.go_to(self.layers.placement.nearest_frame(dims.point, dims.units))
+        if not self._in_sight():
+            self.viewer.fit_to_view(layers=[self._image])
+
+    def _in_sight(self) -> bool:
+        """Whether the image is in the part of the world that the window shows, and not tiny."""
+        dims, camera = self.viewer.dims, self.viewer.scene.camera
+        if self.layers is None or dims.ndisplay != 2:
+            return True
+        placement = self.layers.placement
+        height, width = placement.layout.frame_shape
+        ends = [placement.to_world(0, y, x, dims.units) for y, x in ((0, 0), (height - 1, width - 1))]
+        shown = [dim - (dims.ndim - len(ends[0])) for dim in dims.displayed]
+        if min(shown) < 0:
+            return True
+        low, high = np.sort([end[shown] for end in ends], axis=0)
+        half = np.asarray(self.viewer.canvas.size) / camera.zoom / 2
+        beside = np.abs(np.asarray(camera.center)[-2:] - (low + high) / 2) >= half + (high - low) / 2
+        return not beside.any() and bool((high - low).max() > _TINY * half.min())
+
     def _closed(self) -> None:
         self._let_go()
         self.set_open(False)
@@ -353,6 +432,7 @@ class StacksamWidget(Dock):
         self._show_start()
         self._show_progress(None)
         self._tell_next()
+        self._preview.start()
 
     def _let_go(self) -> None:
         """Take the layers out of the viewer, and the keys off the image."""
@@ -432,7 +512,11 @@ class StacksamWidget(Dock):
     def _export_folder(self, session: Session) -> Path:
         opened = session.stack.opened.get("source")
         folder = Path(opened).parent if isinstance(opened, str) else Path.home()
-        ours = (assets.cache_dir(), assets.sample("timelapse").parent)  # where nobody looks for results
+        ours = (
+            assets.cache_dir(),
+            data_dir(),
+            assets.sample("timelapse").parent,
+        )  # where nobody looks for results
         return Path.home() if any(folder.is_relative_to(place) for place in ours) else folder
 
     def _tell_next(self) -> None:
@@ -441,6 +525,7 @@ class StacksamWidget(Dock):
             self.controller.state,
             has_image=self.image_part.layer() is not None,
             has_session=self.controller.session is not None,
+            saved=self._saved,
             opening=self._opening,
             following=self.controller.following,
             current=self.controller.current,
@@ -506,9 +591,11 @@ class StacksamWidget(Dock):
         """The frame that is shown, or InputError where it is none of the stack's."""
         frame = None if self.layers is None else self.layers.frame
         if frame is None:
-            raise InputError("the frame that is shown is not part of the stack; move the slider into it")
+            where = "" if self._image is None else f" of “{self._image.name}”"
+            raise InputError(f"the slider stands at no frame{where}, which is worked on; move it to one")
         return frame
 
+    @tells("fail")
     def _frame_moved(self, _event: Any = None) -> None:
         frame = None if self.layers is None else self.layers.frame
         if self.layers is not None:

@@ -29,7 +29,14 @@ def action_name(name: str) -> str:
 
 
 def next_step(
-    state: State, *, has_image: bool, opening: str, has_session: bool, following: bool, current: int
+    state: State,
+    *,
+    has_image: bool,
+    opening: str,
+    has_session: bool,
+    following: bool,
+    current: int,
+    saved: bool = False,
 ) -> str:
     """One sentence on what to do now, as HTML.
 
@@ -42,9 +49,13 @@ def next_step(
         What is being done to open a session; empty for nothing.
     current : int
         The current object; it need not exist yet.
+    saved : bool
+        Whether there is a session on the image, which Start goes on with.
     """
     if not has_image and not has_session:
         return "<b>Open an image</b> to begin."
+    if not has_session and saved and not opening:
+        return "Work on this image is saved. Press <b>Start</b> to go on with it."
     if not has_session:
         return opening or "Look how the image is read, then press <b>Start</b>."
     if following:
