@@ -75,9 +75,9 @@ def test_what_is_asked_beside_the_stack_changes_no_frame(followed, qtbot):
     dock = followed
     dock.viewer.add_image(np.zeros((20, 64, 64), np.float32))
     dock.viewer.dims.set_point(0, 15)
-    with pytest.raises(InputError, match="the slider stands at no frame of .blob."):
+    with pytest.raises(InputError, match="the slider stands at no frame"):
         dock.commands.accept()
-    with pytest.raises(InputError, match="the slider stands at no frame of .blob."):
+    with pytest.raises(InputError, match="the slider stands at no frame"):
         dock.commands.mark_absent()
     settle(dock, qtbot)
     assert dock.controller.session.locked_frames(1) == ()
