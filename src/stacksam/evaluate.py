@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,9 @@ from stacksam.metrics import (
     link_by_overlap,
     otsu_watershed,
 )
+
+if TYPE_CHECKING:
+    from stacksam.session.models import Model
 
 __all__ = [
     "Clip",
@@ -237,18 +240,18 @@ def score_object(truth: NDArray[Any], predicted: NDArray[Any], prompted_frame: i
     )
 
 
-def session_runner(model: str | Path = "nano") -> Runner:
+def session_runner(model: str | Path | Model = "nano") -> Runner:
     """A runner that prompts and propagates with the model: one session for each clip.
 
     Parameters
     ----------
-    model : str or Path
-        Name or path of a checkpoint; it is loaded once, here.
+    model : str, Path or Model
+        Name or path of a checkpoint, which is loaded once, here; or a model that is.
     """
     # Here, so that the baselines can be had without torch.
     from stacksam import Box, Mask, Point, Session, load_model, open_stack
 
-    loaded = load_model(model)
+    loaded = load_model(model) if isinstance(model, str | Path) else model
 
     def given(prompt: TruthPrompt) -> Point | Box | Mask:
         value: Any = prompt.value

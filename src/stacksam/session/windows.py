@@ -20,6 +20,7 @@ from stacksam.session.records import Record
 __all__ = ["Windows", "as_points", "corners", "displacement"]
 
 _CLICK_SIDES = 1.6  # ratio of neighbouring window sides that are tried for a click
+_LARGEST_CLICK = 4096  # pixels; an object of a quarter of that needs a box, so that a click reads no more
 _REACH = 0.8  # how far an object is expected to move between frames, in its sizes
 _MOVED = 0.1  # gain in correlation from which on it is taken to have moved
 _SETTLED = 1.15  # a window within this ratio of the wanted side is not chosen again
@@ -68,7 +69,7 @@ class Windows:
 
     def ladder(self, middle: tuple[float, float], near: Record | None) -> list[View]:
         """Windows to try for an object that was clicked on: of sides like its window in `near`, or of all."""
-        largest = float(max(self.frame_shape))
+        largest = float(min(max(self.frame_shape), _LARGEST_CLICK))
         if near is not None and near.mask.any():
             side = near.view.alone.height
             sides = [side / _CLICK_SIDES, float(side), side * _CLICK_SIDES]
