@@ -54,7 +54,7 @@ def encoder_flop(network: Sam2, device: torch.device) -> float:
 
 
 def seconds_a_frame(model: Model, count: int, frames: int, scope: str) -> float:
-    """Median of the frames after all memories are there; masks are random, so objects are kept as prompted."""
+    """Median of the frames after all memories are there; random masks give way to what was prompted."""
     columns = int(np.ceil(np.sqrt(count)))
     homes = (np.stack(np.divmod(np.arange(count), columns), 1) + 0.5) * SIDE / columns
     y, x = np.mgrid[:SIDE, :SIDE]

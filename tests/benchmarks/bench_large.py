@@ -2,9 +2,10 @@
 
 ``python tests/benchmarks/bench_large.py [--side 20000] [--threads 2]``
 
-Makes a 16-bit zarr of noise and cells of several sizes in a temporary folder, chunk by chunk, opens it, clicks
-on five cells and boxes five others with the embedded model, and writes labels. Printed are the seconds, how
-well each cell was found (IoU), and the largest resident set, in a process that did not make the image.
+Makes a 16-bit zarr of noise and cells of several sizes in a temporary folder, chunk by chunk, opens it,
+clicks on five cells and boxes five others with the embedded model, and writes labels. Printed are the
+seconds, how well each cell was found (IoU), and the largest resident set, in a process that did not make the
+image.
 """
 
 from __future__ import annotations
