@@ -362,5 +362,11 @@ def deepest(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def threads() -> list[threading.Thread]:
-    """Threads of the plugin that are alive."""
+    """Threads of the plugin and of its sessions that are alive."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("stacksam")]
+
+
+def workers() -> list[threading.Thread]:
+    """Those of them that compute: a session has another one that reads ahead, while it is open."""
+    readers = [thread for thread in threads() if thread.name.startswith("stacksam-read")]
+    return [thread for thread in threads() if thread not in readers[:1]]

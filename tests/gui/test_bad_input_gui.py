@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from qtpy.QtWidgets import QPushButton
-from robot import Robot, threads
+from robot import Robot, workers
 
 from stacksam import assets
 from stacksam.errors import StorageError
@@ -41,7 +41,7 @@ def works(robot: Robot) -> None:
     robot.start()
     robot.show_frame(0)
     click(robot, THERE)
-    assert len(threads()) == 1
+    assert len(workers()) == 1
     assert not [text for text in robot.told if text.startswith(("error", "warning"))]
 
 
@@ -136,7 +136,7 @@ def test_another_start_makes_another_session(started, blobs):
     assert robot.dock.layers.result.name == "other masks"
     assert len(robot.viewer.layers) == 6
     click(robot)
-    assert len(threads()) == 1
+    assert len(workers()) == 1
 
 
 def test_a_dropped_stack_is_placed_as_its_file_says(robot, gate):
@@ -216,7 +216,7 @@ def test_the_image_is_removed_while_following(busy, gate, blobs):
     robot.settle()
     assert len(robot.viewer.layers) == 0
     assert "Open an image" in robot.dock.next_step.text()
-    assert len(threads()) == 1
+    assert len(workers()) == 1
     robot.viewer.add_image(blobs, name="blobs")
     came_back(robot, 4)
 
@@ -359,7 +359,7 @@ def test_the_disk_is_full_at_a_click(started, full_disk):
     full_disk.clear()
     click(robot, THERE)
     assert robot.n_shown() == (2, 0)
-    assert len(threads()) == 1
+    assert len(workers()) == 1
 
 
 def test_the_disk_is_full_while_following(started, gate, full_disk):

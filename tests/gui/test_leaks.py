@@ -11,7 +11,7 @@ import psutil
 import pytest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QWidget
-from robot import Robot, threads
+from robot import Robot, threads, workers
 
 HERE = (20.0, 20.0)
 
@@ -114,6 +114,6 @@ def test_ten_passes_leave_nothing(robot, gate, blobs):
     for _ in range(10):
         once()
     assert more(others) == []
-    assert len(threads()) == 1
+    assert len(workers()) == 1
     grown = memory() - before
     assert grown < 20
