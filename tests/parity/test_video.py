@@ -22,6 +22,8 @@ from stacksam.session.session import Session
 
 TOLERANCE = 1e-3
 TINY = "sam2.1_hiera_tiny"
+# What SAM 2 does otherwise than 2.1 shows in clicks, corrections and absence; the rest is for the patient.
+EARLIER = pytest.param("sam2_hiera_tiny", marks=pytest.mark.long)
 CLICK = Point(frame=0, object_id=1, yx=(307, 256))
 
 pytestmark = pytest.mark.parity
@@ -94,7 +96,7 @@ def test_click_followed(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [TINY, "sam2_hiera_tiny"])
+@pytest.mark.parametrize("name", [TINY, EARLIER])
 def test_box_followed(name):
     frames = frames_of(name, "box")
     with open_session(name, 10) as session:
@@ -104,7 +106,7 @@ def test_box_followed(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [TINY, "sam2_hiera_tiny"])
+@pytest.mark.parametrize("name", [TINY, EARLIER])
 def test_mask_followed(name):
     frames = frames_of(name, "mask")
     with open_session(name, 10) as session:
@@ -114,7 +116,7 @@ def test_mask_followed(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [TINY, "sam2_hiera_tiny"])
+@pytest.mark.parametrize("name", [TINY, EARLIER])
 def test_both_directions(name):
     with open_session(name, 10) as session:
         session.add(Point(frame=5, object_id=1, yx=(680, 600)))
@@ -140,7 +142,7 @@ def test_correction_of_a_followed_frame(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [TINY, "sam2_hiera_tiny"])
+@pytest.mark.parametrize("name", [TINY, EARLIER])
 def test_two_prompted_frames(name):
     with open_session(name, 10) as session:
         session.add(CLICK)
