@@ -116,7 +116,7 @@ def test_the_file_is_for_people_too(stack, tmp_path):
     assert data["actions"].pop(1)["do"] == "add"
     assert data["actions"] == [
         {"do": "add", "prompts": [{"frame": 0, "object_id": 1, "point": [19.5, 19.0], "positive": True}]},
-        {"do": "remove", "object_id": 1, "frame": 0, "prompt": {"point": [3.0, 4.0], "positive": True}},
+        {"do": "remove", "prompts": [{"frame": 0, "object_id": 1, "point": [3.0, 4.0], "positive": True}]},
         {
             "do": "propagate", "direction": "both", "objects": [1], "first": 0, "last": 2, "restart": False,
             "steps": 2,

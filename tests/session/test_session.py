@@ -622,3 +622,39 @@ def test_whole_frames_and_windows_differ_where_the_frame_is_large():
     assert replace(views[1], official=False) == replace(
         views[1], y=0, x=0, height=160, width=160, official=False
     )
+
+
+def test_several_objects_are_removed_as_one_action(session):
+    session.add(Point(0, 1, (19.0, 19.0)), Point(0, 2, (44.0, 38.0)), Point(0, 3, (30.0, 10.0)))
+    before = session.label_frame(0)
+    session.remove_object(3, 1)
+    assert session.object_ids == (2,)
+    assert session.undo() == "remove_object"
+    assert session.object_ids == (1, 2, 3)
+    np.testing.assert_array_equal(session.label_frame(0), before)
+    for wrong in ((), (1, 9)):
+        with pytest.raises(InputError, match="no object was given|there is no object 9"):
+            session.remove_object(*wrong)
+    assert session.object_ids == (1, 2, 3)
+
+
+def test_several_prompts_are_taken_back_as_one_action(session):
+    first, second, third = Point(0, 1, (19.0, 19.0)), Point(0, 1, (22.0, 19.0)), Point(2, 1, (20.0, 19.0))
+    session.add(first)
+    alone = session.mask(1, 0)
+    session.add(second)
+    session.add(third)
+    session.remove(second, third)
+    assert session.prompts == (first,)
+    np.testing.assert_array_equal(session.mask(1, 0), alone)
+    assert session.undo() == "remove"
+    assert session.prompts == (first, second, third)
+    with pytest.raises(InputError, match="no such prompt"):
+        session.remove(first, Point(0, 1, (1.0, 1.0)))
+    with pytest.raises(InputError, match="no prompt was given"):
+        session.remove()
+    assert session.prompts == (first, second, third)
+    session.remove(first, second, third)
+    assert session.object_ids == ()
+    session.undo()
+    assert session.prompts == (first, second, third)

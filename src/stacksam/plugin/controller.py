@@ -388,9 +388,9 @@ class Controller:
         session = self._open_session()
 
         def work() -> set[int]:
-            for prompt in prompts:
-                if prompt in session.prompts:
-                    session.remove(prompt)
+            there = [prompt for prompt in prompts if prompt in session.prompts]
+            if there:
+                session.remove(*there)
             self._touched(None)
             self._forget_changes({p.object_id for p in prompts})
             return {p.object_id for p in prompts}
@@ -435,8 +435,7 @@ class Controller:
         """Remove objects with all that is known of them."""
 
         def work(session: Session) -> None:
-            for object_id in object_ids:
-                session.remove_object(object_id)
+            session.remove_object(*object_ids)
             self._forget_changes(object_ids)
 
         self._act("Removing objects", work)

@@ -108,7 +108,7 @@ class Objects:
 
     def without(self, prompt: Prompt) -> Said:
         """What is left on a prompt's frame when it is taken back; InputError if it is not there."""
-        said = self.told.at(prompt.object_id, prompt.frame)
+        said = (self._draft or self).told.at(prompt.object_id, prompt.frame)
         left = said.without(prompt) if said else None
         if left is None:
             raise InputError(

@@ -12,7 +12,6 @@ from typing import Any
 from stacksam.errors import InputError, SessionFileError
 from stacksam.session.actions import prompts_from_json
 from stacksam.session.models import Model, reload_model
-from stacksam.session.prompts import prompt_from_json
 from stacksam.session.results import FORMAT_VERSION
 from stacksam.session.session import Session
 from stacksam.session.settings import Settings
@@ -142,9 +141,9 @@ def _do(
             case "add":
                 session.add(*prompts_from_json(arguments["prompts"]))
             case "remove":
-                session.remove(
-                    prompt_from_json(arguments["prompt"], arguments["frame"], arguments["object_id"])
-                )
+                session.remove(*prompts_from_json(arguments["prompts"]))
+            case "remove_object":
+                session.remove_object(*arguments["object_ids"])
             case "replace":
                 session.replace(*prompts_from_json([*arguments["old"], *arguments["new"]]))
             case "propagate":
@@ -152,17 +151,7 @@ def _do(
                 for update in session.propagate(**arguments):
                     if progress is not None:
                         progress(update)
-            case (
-                "choose"
-                | "clear"
-                | "lock"
-                | "mark_absent"
-                | "merge"
-                | "remove_object"
-                | "rename"
-                | "split"
-                | "unlock"
-            ):
+            case "choose" | "clear" | "lock" | "mark_absent" | "merge" | "rename" | "split" | "unlock":
                 getattr(session, str(name))(**arguments)
             case _:
                 raise SessionFileError(f"{path} holds an action {name!r} that this version does not know")

@@ -37,7 +37,6 @@ from stacksam.session.prompts import (
     check_object_id,
     check_prompt,
     check_several,
-    prompt_to_json,
 )
 from stacksam.session.records import Record
 from stacksam.session.regroup import merge, split
@@ -301,29 +300,33 @@ class Session:
                 answers = {place: self._objects.say(*place, group, draft) for place, group in places.items()}
         return Update.of(answers[checked[-1].object_id, checked[-1].frame])
 
-    def remove(self, prompt: Prompt) -> Update | None:
-        """Take back one prompt; what was said before and after it on that frame still holds.
+    def remove(self, *prompts: Prompt) -> Update | None:
+        """Take back prompts, as one action; what was said before and after them still holds.
 
         With its last prompt an object vanishes; unlike that of a removed object, its id may be used again.
 
         Returns
         -------
         Update or None
-            The object on that frame, or None where nothing is left of it there.
+            The last prompt's object on its frame, or None where nothing is left of it there.
 
         Raises
         ------
         InputError
-            If there is no such prompt.
+            If none is given, or there is no such prompt; then all are still there.
         StorageError
-            If the change cannot be written; then the prompt is still there.
+            If the change cannot be written; then all are still there.
         """
-        prompt = check_prompt(prompt, self.stack.n_frames, self.stack.frame_shape)
-        key = {"object_id": prompt.object_id, "frame": prompt.frame}
+        if not prompts:
+            raise InputError("no prompt was given; give those to take back")
+        checked = [check_prompt(p, self.stack.n_frames, self.stack.frame_shape) for p in prompts]
+        record = None
         with self._lock:
-            self._objects.without(prompt)
-            with self._journal.action("remove", {**key, "prompt": prompt_to_json(prompt)}) as draft:
-                record = self._objects.unsay(prompt, draft)
+            for prompt in checked:
+                self._objects.without(prompt)
+            with self._journal.action("remove", {"prompts": prompts_to_json(checked)}) as draft:
+                for prompt in checked:
+                    record = self._objects.unsay(prompt, draft)
         return None if record is None else Update.of(record)
 
     def replace(self, old: Prompt, new: Prompt) -> Update:
@@ -360,20 +363,23 @@ class Session:
                 record = self._objects.replace(old, new, draft)
         return Update.of(record)
 
-    def remove_object(self, object_id: int) -> None:
-        """Remove an object with its prompts and results; its id is not used again.
+    def remove_object(self, *object_ids: int) -> None:
+        """Remove objects with their prompts and results, as one action; their ids are not used again.
 
         Raises
         ------
         InputError
-            If there is no such object.
+            If none is given, or there is no such object; then all are still there.
         StorageError
-            If the change cannot be written; then the object is still there.
+            If the change cannot be written; then all are still there.
         """
+        if not object_ids:
+            raise InputError("no object was given; give ids of those to remove")
         with self._lock:
-            object_id = self._objects.known(object_id)
-            with self._journal.action("remove_object", {"object_id": object_id}) as draft:
-                self._objects.remove(object_id, draft)
+            wanted = sorted({self._objects.known(object_id) for object_id in object_ids})
+            with self._journal.action("remove_object", {"object_ids": wanted}) as draft:
+                for object_id in wanted:
+                    self._objects.remove(object_id, draft)
 
     def clear(self) -> None:
         """Remove all objects, as one action; every id may be used again, also those removed before.
