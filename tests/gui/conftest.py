@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +15,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_mod
 
 from random_model import DiscPredictor, random_model
 from robot import SECONDS, Robot
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unfrozen():
+    """Leave what was imported out of the many collections of garbage that look for widgets left behind."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -633,7 +633,7 @@ def test_several_objects_are_removed_as_one_action(session):
     assert session.object_ids == (1, 2, 3)
     np.testing.assert_array_equal(session.label_frame(0), before)
     for wrong in ((), (1, 9)):
-        with pytest.raises(InputError, match="no object was given|there is no object 9"):
+        with pytest.raises(InputError, match=r"no object was given|there is no object 9"):
             session.remove_object(*wrong)
     assert session.object_ids == (1, 2, 3)
 
