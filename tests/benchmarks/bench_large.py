@@ -48,7 +48,7 @@ def write(path: Path, side: int) -> None:
             for cy, cx, radius in cells(side):
                 near = abs(cy - row - CHUNK / 2) < CHUNK and abs(cx - column - CHUNK / 2) < CHUNK
                 if near:
-                    part += 600 / (1 + np.exp((np.hypot(y - cy, x - cx) - radius) / 2))
+                    part += 300 * (1 - np.tanh((np.hypot(y - cy, x - cx) - radius) / 4))
             array[0, y[0, 0] : y[-1, 0] + 1, x[0, 0] : x[0, -1] + 1] = part.astype(np.uint16)
 
 

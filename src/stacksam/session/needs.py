@@ -15,8 +15,8 @@ __all__ = ["Needs", "fitting", "needs"]
 
 # Bytes at work at the peak, by tests/benchmarks/bench_needs.py: of the encoder for each pixel of its input,
 # of the rest for each token that an object sees, and of an interpreter with torch that has loaded nothing.
-_ENCODER_BYTES = {"conv": 700, "hiera": 900}
-_TOKEN_BYTES = 160_000
+_ENCODER_BYTES = {"conv": 250, "hiera": 400}
+_TOKEN_BYTES = {"conv": 70_000, "hiera": 45_000}
 _PROGRAM = 450 * 2**20
 
 
@@ -88,7 +88,7 @@ def _work(config: NetworkConfig, objects: int, settings: Settings, *, windowed: 
     kind = "conv" if windowed else "hiera"
     encoded = at_once if windowed else 1
     encoding = _ENCODER_BYTES[kind] * encoded * config.image_size**2
-    return max(encoding, _TOKEN_BYTES * at_once * tokens)
+    return max(encoding, _TOKEN_BYTES[kind] * at_once * tokens)
 
 
 def fitting(
