@@ -798,9 +798,7 @@ def test_menu_commands_start_the_one_widget_on_the_active_layer(monkeypatch, qtb
     window.docked.close()
 
 
-@pytest.mark.parametrize(
-    ("ceiling", "cache", "batch"), [(0, 64, 16), (8192, 64, 16), (4095, 64, 4), (2047, 64, 1), (100, 25, 1)]
-)
-def test_a_memory_ceiling_makes_portions_smaller(ceiling, cache, batch):
-    settings = Config(memory_ceiling_mb=ceiling).settings()
-    assert (settings.cache_bytes, settings.batch) == (cache * 2**20, batch)
+@pytest.mark.parametrize(("ceiling", "bytes_"), [(0, None), (2048, 2**31)])
+def test_a_memory_ceiling_is_the_sessions(ceiling, bytes_):
+    settings = Config(memory_ceiling_mb=ceiling, cache_size_mb=32).settings()
+    assert (settings.max_memory, settings.cache_bytes) == (bytes_, 2**25)

@@ -37,7 +37,7 @@ class Config:
     cache_size_mb : int
         Bound of the cache of encoded frames, in units of 2**20 bytes.
     memory_ceiling_mb : int
-        Memory to get by with, in units of 2**20 bytes; 0 for no ceiling. See :meth:`settings`.
+        Memory to get by with beside napari's own, in units of 2**20 bytes; 0 for no ceiling.
     scope : {"full", "auto", "window"}
         How much of a frame an object sees with an official model; see :class:`stacksam.session.Settings`.
 
@@ -68,18 +68,16 @@ class Config:
     def settings(self) -> Settings:
         """What a session takes of this.
 
-        With a ceiling the cache takes at most a quarter of it, and fewer objects are computed at once: four
-        below 4 GiB, one below 2 GiB. Masks stay the same. It is no hard limit: the model's weights and napari
-        itself take what they take.
+        Under a ceiling the cache gets smaller and fewer objects are computed at once, where that is needed
+        (:func:`stacksam.session.needs.fitting`); napari itself and its layers are not counted.
         """
         from stacksam.session.settings import Settings
 
-        ceiling = self.memory_ceiling_mb
-        cache, batch = self.cache_size_mb, Settings().batch
-        if ceiling:
-            cache = min(cache, ceiling // 4)
-            batch = 1 if ceiling < 2048 else 4 if ceiling < 4096 else batch
-        return Settings(cache_bytes=cache * 2**20, batch=batch, scope=cast("Scope", self.scope))
+        return Settings(
+            cache_bytes=self.cache_size_mb * 2**20,
+            max_memory=self.memory_ceiling_mb * 2**20 or None,
+            scope=cast("Scope", self.scope),
+        )
 
     @property
     def torch_device(self) -> str | None:
