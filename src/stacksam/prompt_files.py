@@ -25,7 +25,7 @@ import numpy as np
 
 from stacksam.errors import InputError, SessionFileError
 from stacksam.metrics import box_of, click_of
-from stacksam.session.prompts import Box, Mask, Point, Prompt, check_prompt, prompt_from_json
+from stacksam.session.prompts import Box, Mask, Point, Prompt, check_prompt, compact, prompt_from_json
 from stacksam.session.stack import Stack
 
 __all__ = [
@@ -239,7 +239,7 @@ def _from_row(row: Mapping[str, Any], origin: str) -> Given:
 def _from_label(path: Path, frame: int, object_id: int, mask: Any, kind: str) -> Given:
     origin = f"object {object_id} of {path}"
     if kind == "mask":
-        return Given(origin, Mask(frame, object_id, mask))
+        return Given(origin, compact(Mask(frame, object_id, mask)))
     if kind == "box":
         y0, x0, y1, x1 = box_of(mask)
         # A box spans from pixel centre to pixel centre, and needs an area also where the object is a line.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,3 +100,32 @@ def test_what_was_said_is_written_read_and_taken_back(turns, data):
 def test_what_was_not_said_is_told_of(data):
     with pytest.raises(SessionFileError, match="object 3 on frame 2 cannot be read"):
         Said.from_json(data, 2, 3)
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=30)).filter(lambda m: m.any()))
+def test_a_mask_in_a_session_is_equal_and_holds_no_more_than_its_box(painted):
+    given_ = Mask(0, 1, painted)
+    kept = check_prompt(given_, 1, painted.shape)
+    assert kept == given_
+    assert given_ == kept
+    assert hash(kept) == hash(given_)
+    np.testing.assert_array_equal(kept.mask, painted)
+    assert not kept.mask.flags.writeable
+    again = prompt_from_json(prompt_to_json(kept), 0, 1)
+    assert again == kept
+    moved = replace(kept, object_id=2)
+    assert (moved.object_id, moved != kept) == (2, True)
+    np.testing.assert_array_equal(moved.mask, painted)
+    painted[...] = False  # what the caller does with the array later is no matter
+    assert kept.mask.any()
+
+
+def test_hundreds_of_masks_take_little_memory():
+    whole = np.zeros((2000, 2000), bool)
+    whole[900:920, 1000:1030] = True
+    tracemalloc.start()
+    kept = [check_prompt(Mask(0, i + 1, whole), 1, whole.shape) for i in range(50)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 50
+    assert taken < 2 * whole.nbytes  # in all; frames would take 50 times that

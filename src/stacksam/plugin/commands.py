@@ -14,7 +14,7 @@ from stacksam.errors import InputError
 from stacksam.plugin.controller import Span
 from stacksam.plugin.coords import shown_index
 from stacksam.session.plan import Direction
-from stacksam.session.prompts import Mask
+from stacksam.session.prompts import Mask, compact
 from stacksam.tracks.review import FINE, worst
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Commands:
         # Of the ids up to the last that was used some may have been removed, which takes them for good.
         unused = self.controller.next_id
         others = itertools.count(max(unused, max(ids) + 1))
-        self.controller.add(*(Mask(frame, i if i >= unused else next(others), labels == i) for i in ids))
+        numbers = {i: i if i >= unused else next(others) for i in ids}
+        self.controller.add(*(compact(Mask(frame, numbers[i], labels == i)) for i in ids))
 
     def follow(self) -> None:
         """Follow as the panel says."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.errors import InputError, SessionFileError
+from stacksam.session.boxes import BBox, bbox_of
 
 __all__ = [
     "Box",
@@ -29,6 +30,7 @@ __all__ = [
     "check_object_id",
     "check_prompt",
     "check_several",
+    "compact",
     "prompt_from_json",
     "prompt_to_json",
 ]
@@ -104,6 +106,46 @@ class Mask:
 Prompt: TypeAlias = Point | Box | Mask
 
 
+class _Part(Mask):
+    """A mask of which only its bounding box is held: hundreds of frames would fill the memory."""
+
+    __slots__ = ("_box", "_painted", "_shape")
+    _box: BBox
+    _painted: NDArray[np.bool_]
+    _shape: tuple[int, ...]
+
+    def __init__(self, frame: int, object_id: int, mask: NDArray[np.bool_]) -> None:
+        own = object.__setattr__  # as dataclasses do that are frozen
+        y0, x0, y1, x1 = box = bbox_of(mask)
+        own(self, "frame", frame)
+        own(self, "object_id", object_id)
+        own(self, "_box", box)
+        own(self, "_painted", mask[y0:y1, x0:x1].copy())
+        own(self, "_shape", mask.shape)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:  # type: ignore[override]
+        y0, x0, y1, x1 = self._box
+        whole = np.zeros(self._shape, bool)
+        whole[y0:y1, x0:x1] = self._painted
+        whole.flags.writeable = False  # it is what the session answers from, also later
+        return whole
+
+    def __hash__(self) -> int:
+        return hash((self.frame, self.object_id, self._shape))
+
+
+def compact(mask: Mask) -> Mask:
+    """An equal prompt that takes as much memory as its bounding box.
+
+    Parameters
+    ----------
+    mask : Mask
+        Of bool.
+    """
+    return _Part(mask.frame, mask.object_id, mask.mask)
+
+
 def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) -> Prompt:
     """Return `prompt` with plain Python numbers and a bool mask, or say what is wrong with it.
 
@@ -155,8 +197,7 @@ def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) ->
                 raise InputError(
                     f"mask of object {object_id} on frame {frame} is empty; paint at least one pixel"
                 )
-            mask.flags.writeable = False  # it is what the session answers from, also later
-            return Mask(frame, object_id, mask)
+            return compact(Mask(frame, object_id, mask))
 
 
 def check_frame(frame: object, n_frames: int) -> int:
@@ -248,7 +289,7 @@ def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt
         if not 0 < packed == len(bits):
             raise ValueError(f"{len(bits)} bytes do not make a mask of {height} x {width} pixels")
         mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
-        return Mask(frame, object_id, mask)
+        return compact(Mask(frame, object_id, mask))
     except (KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         raise SessionFileError(
             f"a prompt of object {object_id} on frame {frame} cannot be read: {error}"
