@@ -124,7 +124,7 @@ class _Part(Mask):
         own(self, "_shape", mask.shape)
 
     @property
-    def mask(self) -> NDArray[np.bool_]:  # type: ignore[override]
+    def mask(self) -> NDArray[np.bool_]:
         y0, x0, y1, x1 = self._box
         whole = np.zeros(self._shape, bool)
         whole[y0:y1, x0:x1] = self._painted
