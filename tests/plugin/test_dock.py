@@ -251,3 +251,54 @@ def test_a_layer_that_is_tilted_against_its_frames_is_told_of(dock, qtbot):
     dock.viewer.layers[0].shear = (0, 0.3, 0)
     dock._show_preview()
     assert "tilted against its frames" in message.text()
+
+
+@pytest.fixture
+def overlapping(started, qtbot):
+    """The dock with two objects in one place, which are unsure for it, and one apart, which is current."""
+    started.controller.add(Point(0, 1, (20.0, 20.0)), Point(0, 2, (20.0, 20.0)), Point(0, 3, (48.0, 48.0)))
+    followed_to(started, qtbot)
+    started.controller.set_current(3)
+    return started
+
+
+def test_who_lay_under_an_object_that_is_not_there_is_judged_anew(overlapping, qtbot):
+    dock = overlapping
+    assert max(dock.controller.state.overlaps[2]) == 1
+    dock.controller.mark_absent(1, range(1, 8))
+    settle(dock, qtbot)
+    assert max(dock.controller.state.overlaps[2][1:]) == 0
+
+
+def test_the_next_unsure_frame_may_be_another_objects(overlapping, qtbot):
+    dock = overlapping
+    dock.commands.next_worst()
+    assert dock.controller.current == 1
+    dock.controller.mark_absent(1, range(1, 8))
+    dock.controller.remove_objects([1, 2])
+    settle(dock, qtbot)
+    dock.controller.set_current(3)
+    with pytest.raises(InputError, match="no frame is unsure"):
+        dock.commands.next_worst()
+
+
+def test_what_is_selected_can_be_exported_also_when_it_is_new(started, qtbot):
+    started.controller.add(Point(0, 1, (20.0, 20.0)))
+    settle(started, qtbot)
+    started.controller.new_object()
+    started.controller.add(Point(0, 2, (40.0, 40.0)))
+    settle(started, qtbot)
+    assert started.objects_part.selected() == (2,)
+    assert started.export_part._selected == (2,)
+
+
+def test_another_session_does_not_follow_as_the_former_one_was_told_to(started, qtbot):
+    dock = started
+    dock.follow_part.set_reach("to here")
+    dock.follow_part.set_direction("forward")
+    dock.follow_part.which.setCurrentIndex(1)
+    former = dock.controller.session
+    dock.start_chosen()
+    qtbot.waitUntil(lambda: dock.controller.session not in {None, former} and dock.layers, timeout=30_000)
+    part = dock.follow_part
+    assert (part.which.currentIndex(), part.reach_name(), part.direction) == (0, "all", "both")

@@ -260,6 +260,15 @@ def test_set_current_has_no_echo(panel):
     assert panel.heard == []
 
 
+def test_rows_are_added_to_a_selection_while_the_current_object_is_told_back(panel, qtbot):
+    panel.current_changed.connect(panel.set_current)  # as the dock does
+    click(qtbot, panel, 1)
+    click(qtbot, panel, 5, modifier=Qt.KeyboardModifier.ControlModifier)
+    assert (panel.current(), panel.selected()) == (5, (1, 5))
+    click(qtbot, panel, 1, modifier=Qt.KeyboardModifier.ControlModifier)
+    assert panel.selected() == (5,)
+
+
 def test_set_current_keeps_a_selection_that_it_is_part_of(panel, qtbot):
     click(qtbot, panel, 1)
     click(qtbot, panel, 5, modifier=Qt.KeyboardModifier.ControlModifier)

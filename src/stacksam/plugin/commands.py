@@ -191,15 +191,28 @@ class Commands:
         self.controller.accept(object_id, range(self.controller.state.n_frames), locked)
 
     def next_worst(self) -> None:
-        """Go to the frame of the current object that most needs a look, then to the next one."""
-        state, current = self.controller.state, self.controller.current
-        scores = state.scores.get(current)
-        order = [] if scores is None else worst(scores, state.overlaps.get(current), at_most=FINE)
-        if not order:
-            raise InputError(f"object {current} has no unsure frame; look at another one")
-        here = None if self.dock.layers is None else self.dock.layers.frame
-        place = order.index(here) + 1 if here in order else 0
-        self.dock.go_to(0, order[place % len(order)])
+        """Go to the frame of the current object that most needs a look, then to the next one.
+
+        Where the object has none, to that of the next object that has one.
+        """
+        current = self.controller.current
+        order = self._unsure(current)
+        if order:
+            here = None if self.dock.layers is None else self.dock.layers.frame
+            place = order.index(here) + 1 if here in order else 0
+            self.dock.go_to(0, order[place % len(order)])
+            return
+        for other in sorted(self.controller.state.object_ids, key=lambda i: (i < current, i)):
+            if found := self._unsure(other):
+                self.dock.go_to(other, found[0])
+                return
+        raise InputError("no frame is unsure; look once through all of them")
+
+    def _unsure(self, object_id: int) -> list[int]:
+        """Frames of an object that need a look, worst first."""
+        state = self.controller.state
+        scores = state.scores.get(object_id)
+        return [] if scores is None else list(worst(scores, state.overlaps.get(object_id), at_most=FINE))
 
     def previous_prompted(self) -> None:
         """Go to the previous frame with a prompt of the current object."""

@@ -484,7 +484,7 @@ class Controller:
             session.mark_absent(object_id, known)
             self._forget_change(object_id, known)
 
-        self._act("Not here", work, [object_id])
+        self._act("Not here", work)  # what lay under it is judged anew, too
 
     def undo(self) -> None:
         """Take back the last action; a pass that runs ends."""

@@ -83,6 +83,7 @@ class ExportPanel(QWidget):
         self._context: tuple[object, ...] = ()
         self._all: tuple[int, ...] = ()
         self._selected: tuple[int, ...] = ()
+        self._wanted: frozenset[int] = frozenset()
         self._running = False
         self._told_folder: Path | None = None  # that of the last context; what the user typed is kept
         self._result_folder: Path | None = None
@@ -211,7 +212,7 @@ class ExportPanel(QWidget):
         self._context = context
         self._stack_name, self._n_frames, self._frame_shape = stack_name, n_frames, frame_shape
         self._all = tuple(sorted(object_ids))
-        self._selected = tuple(i for i in self._selected if i in set(self._all))
+        self._selected = self._known_of(self._wanted)
         place = Path(folder) if os.fspath(folder) else None
         typed = self._folder.text().strip()
         if place is not None and (not typed or typed == str(self._told_folder)):
@@ -221,8 +222,12 @@ class ExportPanel(QWidget):
 
     def set_selected(self, object_ids: Collection[int]) -> None:
         """Say which objects are selected in the table."""
-        self._selected = tuple(sorted(set(object_ids) & set(self._all)))
+        self._wanted = frozenset(object_ids)  # also those that the state does not know yet
+        self._selected = self._known_of(self._wanted)
         self._refresh()
+
+    def _known_of(self, object_ids: Collection[int]) -> tuple[int, ...]:
+        return tuple(sorted(set(object_ids) & set(self._all)))
 
     def set_progress(self, done: int, total: int) -> None:
         """Show how far the export has come; the first call shows that it runs."""

@@ -93,6 +93,7 @@ class ObjectsPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         self._made = False
         super().__init__(parent)
+        self._telling = False  # of a new current object
         self._quiet = False
         self._awaited: int | None = None  # asked for by set_current before the state knew it
         self._told: tuple[int, tuple[int, ...]] = (0, ())
@@ -166,6 +167,8 @@ class ObjectsPanel(QWidget):
         object_id : int or None
             None or 0: none. One that the state does not know yet is taken up as soon as it does.
         """
+        if self._telling and (object_id or 0) == self.current():
+            return  # Qt is about to change the selection that made it current
         with self._silently():
             self._make_current(object_id or None)
         self._told = (self.current(), self.selected())
@@ -280,7 +283,11 @@ class ObjectsPanel(QWidget):
         self._refresh()
         if self._told[0] != before[0]:
             self._awaited = None
-            self.current_changed.emit(self._told[0])
+            self._telling = True
+            try:
+                self.current_changed.emit(self._told[0])
+            finally:
+                self._telling = False
         if self._told[1] != before[1]:
             self.selection_changed.emit(self._told[1])
 

@@ -356,6 +356,12 @@ class FollowPanel(QWidget):
         """Choose how far to follow."""
         self.reach.setCurrentIndex(self.reach.findData(reach))
 
+    def begin(self) -> None:
+        """Choose what most want first: all objects, through the whole stack, both ways."""
+        self.which.setCurrentIndex(0)
+        self.set_reach("all")
+        self.set_direction("both")
+
     def set_progress(self, progress: Progress | None) -> None:
         """Show how far a pass has come; None where none runs."""
         running = progress is not None

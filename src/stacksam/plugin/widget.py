@@ -348,6 +348,7 @@ class StacksamWidget(Dock):
             self._stop_session("The image was removed or replaced before it could be worked on.")
             return
         self._make_layers(session)
+        self.follow_part.begin()  # not as it was left for another image
         self._hide_former(session)
         self._show_image()
         self.set_open(True)
