@@ -299,6 +299,8 @@ def test_another_session_does_not_follow_as_the_former_one_was_told_to(started, 
     dock.follow_part.which.setCurrentIndex(1)
     former = dock.controller.session
     dock.start_chosen()
-    qtbot.waitUntil(lambda: dock.controller.session not in {None, former} and dock.layers, timeout=30_000)
+    qtbot.waitUntil(
+        lambda: dock.controller.session not in {None, former} and dock.layers is not None, timeout=30_000
+    )
     part = dock.follow_part
     assert (part.which.currentIndex(), part.reach_name(), part.direction) == (0, "all", "both")
