@@ -561,7 +561,7 @@ def _paired(removed: list[Prompt], added: list[Prompt]) -> list[tuple[Prompt, Pr
             (
                 p
                 for p in free
-                if type(p) is type(old) and (p.object_id, p.frame) == (old.object_id, old.frame)
+                if isinstance(old, type(p)) and (p.object_id, p.frame) == (old.object_id, old.frame)
             ),
             None,
         )
