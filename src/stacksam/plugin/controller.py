@@ -270,7 +270,7 @@ class Controller:
         """Answer prompts; those that wait already are answered together with them."""
         session = self._open_session()
         checked = [check_prompt(p, session.stack.n_frames, session.stack.frame_shape) for p in prompts]
-        checked = [self._of_its_own(session, p) for p in checked]
+        checked = [self._of_its_own(p) for p in checked]
         if self._strokes_on is not None:
             self._next_batch()
         batch = self._batch
@@ -354,7 +354,7 @@ class Controller:
 
         self._submit(session, work, "Prompt", arrived, failed=failed, key=key)
 
-    def _of_its_own(self, session: Session, prompt: Prompt) -> Prompt:
+    def _of_its_own(self, prompt: Prompt) -> Prompt:
         """A box that lies apart from the object's box on the frame is one around another object.
 
         An object has one box on a frame; the new one would take the place of the first, and its mask with it.
@@ -368,8 +368,7 @@ class Controller:
         ]
         if not others or any(_overlap(prompt, other) for other in others):
             return prompt
-        free = max(session.next_id, *(p.object_id + 1 for p in self.prompts))
-        self.set_current(free)
+        free = self.new_object()
         self.noted.emit(
             f"This box lies apart from that of object {prompt.object_id}, so it begins object {free}; "
             "undo (Ctrl+Z) takes it back"
