@@ -237,7 +237,7 @@ def _slice_step(
             f"{ordered[at].path.name} and {ordered[at + 1].path.name}: several echoes, phases or copies in "
             "one series; give a list of the files of one"
         )
-    step = float(np.median(steps))
+    step = float(np.sort(steps)[(len(steps) - 1) // 2])  # a step that there is
     wide = np.nonzero(steps > (1 + _UNEVEN) * step)[0]
     if len(wide):
         told = [
@@ -246,7 +246,8 @@ def _slice_step(
         more = f" and {len(wide) - 5} more gaps" if len(wide) > 5 else ""
         raise StackError(
             f"{source} lacks slices: {', '.join(told)}{more} along the normal ({len(ordered)} slices, "
-            f"{step:g} mm apart elsewhere); copy the series again, or give a list of the files of a part without gaps"
+            f"{step:g} mm apart elsewhere); copy the series again, or give a "
+            "list of the files of a part without gaps"
         )
     if (steps < (1 - _UNEVEN) * step).any():
         raise StackError(

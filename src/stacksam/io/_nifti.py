@@ -138,9 +138,7 @@ class _Voxels:
 
     def _decompress(self) -> NDArray[Any]:
         try:
-            return np.asanyarray(
-                self._proxy.get_scaled(self.dtype) if self.dtype == np.float32 else self._proxy
-            )
+            return np.asanyarray(self._proxy, self.dtype)
         except EOFError as error:
             raise StackError(f"{self._path} is cut short; copy or download it again") from error
         except READ_ERRORS as error:
