@@ -12,6 +12,7 @@ from typing import Any
 from stacksam.errors import InputError, SessionFileError
 from stacksam.session.actions import prompts_from_json
 from stacksam.session.models import Model, reload_model
+from stacksam.session.prompts import Mask
 from stacksam.session.results import FORMAT_VERSION
 from stacksam.session.session import Session
 from stacksam.session.settings import Settings
@@ -142,6 +143,9 @@ def _do(
                 session.add(*prompts_from_json(arguments["prompts"]))
             case "remove":
                 session.remove(*prompts_from_json(arguments["prompts"]))
+            case "set_masks":
+                masks = [p for p in prompts_from_json(arguments["masks"]) if isinstance(p, Mask)]
+                session.set_masks(*masks)
             case "remove_object":
                 session.remove_object(*arguments["object_ids"])
             case "replace":
