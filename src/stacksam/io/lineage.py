@@ -6,15 +6,18 @@ object begins and ends is not written in it; that follows from the labels and is
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stacksam.errors import InputError
+from stacksam.errors import InputError, StackError
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Spans", "check_lineage", "generations", "parents"]
+__all__ = ["Spans", "check_lineage", "generations", "parents", "read_lineage"]
 
 Spans = Mapping[int, tuple[int, int]]
 """Object id -> first and last frame where the labels show it, both included."""
@@ -59,6 +62,64 @@ def check_lineage(lineage: nx.DiGraph | None, spans: Spans) -> None:
                 f"{last}; a daughter begins after its parent was last seen: end the parent before it, give "
                 "what comes later another id, or remove the link"
             )
+
+
+def read_lineage(path: str | os.PathLike[str]) -> nx.DiGraph:
+    """Read a lineage from a table.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file whose header has ``object_id`` and ``parent`` (0 or nothing: none), as a table of
+        measurements does; or a track table of the Cell Tracking Challenge, lines of ``L B E P``.
+
+    Returns
+    -------
+    networkx.DiGraph
+        All objects of the table, edges from parent to daughter.
+
+    Raises
+    ------
+    StackError
+        If it cannot be read.
+    InputError
+        If it is no such table, or an object has two parents in it.
+    """
+    import networkx as nx
+
+    source = Path(path)
+    lineage = nx.DiGraph()
+    if source.suffix.lower() != ".csv":
+        from stacksam.io.ctc import read_track_table
+
+        for label, _, _, parent in read_track_table(source):
+            lineage.add_node(label)
+            if parent:
+                lineage.add_edge(parent, label)
+        return lineage
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StackError(f"cannot read {source}: {error}") from error
+    above: dict[int, int] = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            object_id, parent = int(row["object_id"]), int(row["parent"] or 0)
+        except KeyError as error:
+            raise InputError(f"{source} has no column {error}; a lineage has object_id and parent") from None
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{source}, line {number}: object_id and parent are to be whole numbers"
+            ) from None
+        if above.setdefault(object_id, parent) != parent:
+            raise InputError(
+                f"{source}, line {number}: object {object_id} has the parent {parent} here and "
+                f"{above[object_id]} before; an object has one at most"
+            )
+    lineage.add_nodes_from(above)
+    lineage.add_edges_from((parent, object_id) for object_id, parent in above.items() if parent)
+    return lineage
 
 
 def parents(lineage: nx.DiGraph | None) -> dict[int, int]:
