@@ -114,7 +114,12 @@ class Outputs:
         return self.folder / "summary.json"
 
     def check(
-        self, *, overwrite: bool = False, resume: bool = True, frame_axis: str | None = None, top_id: int = 0
+        self,
+        *,
+        overwrite: bool = False,
+        resume: bool = True,
+        frame_axis: str | None = None,
+        top_id: int = 0,
     ) -> None:
         """See that the folder can be written and holds nothing that would be lost; it is made if missing.
 
@@ -224,7 +229,13 @@ class Outputs:
             return labels
 
         labels = LabelStack(
-            read, (stack.n_frames, *stack.frame_shape), stack.axes_out, stack.spacing, stack.units, stack.name
+            read,
+            (stack.n_frames, *stack.frame_shape),
+            stack.axes_out,
+            stack.spacing,
+            stack.units,
+            stack.name,
+            top_id=max(session.object_ids, default=0),
         )
         results = Results(labels, lineage, raw=stack.raw, image=stack.opened.get("path"))
         with step.of(report("looking at the labels", stack.n_frames, "frames")):

@@ -89,6 +89,8 @@ class LabelStack:
     scale, units : sequence of 3
         Size of a step along each axis, and its unit (None: pixels or frames).
     name : str
+    top_id : int
+        Highest id that there is, also where no frame shows it.
 
     Raises
     ------
@@ -102,6 +104,7 @@ class LabelStack:
     scale: Sequence[float] = (1.0, 1.0, 1.0)
     units: Sequence[str | None] = (None, None, None)
     name: str = "labels"
+    top_id: int = 0
 
     def __post_init__(self) -> None:
         checked = check_calibration(self.shape, self.axes, self.scale, self.units)
@@ -233,7 +236,7 @@ class LabelStack:
         InputError
             If an id does not fit in 32 bits.
         """
-        top = max(self.survey, default=0)
+        top = max(self.top_id, *self.survey, 0)
         if top >= 2**32:
             raise InputError(f"{self.name} has the id {top}; files hold ids below {2**32}")
         return np.dtype(np.uint16 if top < 2**16 else np.uint32)
