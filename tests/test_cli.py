@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from stacksam.errors import DownloadError, ModelError, StorageError
 from stacksam.io import read_labels
 from stacksam.session.session import Session
 
-COMMANDS = ["segment", "demo", "replay", "info", "evaluate", "models"]
+COMMANDS = ["segment", "demo", "replay", "export", "info", "evaluate", "models"]
 
 
 @pytest.fixture(scope="session")
@@ -391,21 +392,21 @@ def test_an_interrupted_run_goes_on_where_it_stopped(cells, segment, monkeypatch
 
 
 def test_nothing_is_lost_when_the_labels_cannot_be_written(cells, segment, monkeypatch):
-    from stacksam import outputs
+    from stacksam.io.formats import FORMATS
 
-    write = outputs.write_labels_tiff
+    tiff = FORMATS["tiff"]
 
     def full(*_, **__):
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(outputs, "write_labels_tiff", full)
+    monkeypatch.setitem(FORMATS, "tiff", dataclasses.replace(tiff, write=full))
     result = segment("-f", "ome-zarr", "-f", "tiff", "--no-overview")
     assert result.exit_code == 4
     assert "the disk is full" in result.stderr
     assert "what was computed is kept" in result.stderr
     assert (cells / "cells.stacksam" / "labels.ome.zarr").is_dir()
 
-    monkeypatch.setattr(outputs, "write_labels_tiff", write)
+    monkeypatch.setitem(FORMATS, "tiff", tiff)
     monkeypatch.setattr(
         "stacksam.session.predictor.Predictor.follow", lambda *_: pytest.fail("a frame was computed again")
     )

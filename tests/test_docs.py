@@ -117,7 +117,9 @@ def test_command_lines_parse(line):
 
 def test_every_command_is_shown_somewhere():
     shown = {_parse(line).command_path for line in LINES if line.complete}
-    commands = {f"stacksam {name}" for name in ("segment", "demo", "replay", "info", "evaluate", "models")}
+    commands = {
+        f"stacksam {name}" for name in ("segment", "demo", "replay", "export", "info", "evaluate", "models")
+    }
     assert commands <= {path.replace(".venv/bin/", "") for path in shown}
 
 
