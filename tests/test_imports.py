@@ -39,7 +39,7 @@ ALLOWED = {
     "prompt_files": {"session", "io", "metrics"},
     "outputs": {"session", "io", "console", "overview"},
     "exports": {"io", "console"},
-    "runs": {"session", "console", "outputs"},
+    "runs": {"session", "tracks", "console", "outputs"},
     "demo": {"session", "metrics", "console", "outputs", "prompt_files", "runs"},
     "batch": {"network", "session", "tracks", "io", "metrics", "evaluate"}
     | {"console", "outputs", "overview", "prompt_files", "runs"},

@@ -187,6 +187,14 @@ SessionOption = Annotated[
 DirectionOption = Annotated[
     Direction, option("--direction", about="Which way to follow, from the prompts.", panel=_P)
 ]
+ConsensusOption = Annotated[
+    bool,
+    option(
+        "--consensus",
+        about="Volumes: also follow along the other two axes, and keep what two of three agree on.",
+        panel=_P,
+    ),
+]
 FirstOption = Annotated[int | None, option("--first", about="First frame to follow to.", panel=_P)]
 LastOption = Annotated[int | None, option("--last", about="Last frame to follow to.", panel=_P)]
 
