@@ -2,7 +2,7 @@
 
 python tests/benchmarks/bench_volumes.py --data path/to/datasets [--objects 10] [--model nano]
 
-One click, box or mask on the middle slice of each object, from its truth; Dice of the whole volume. Beside them
+One click, box or mask on the middle slice of each object, from its truth; Dice of the whole volume. Beside it
 the two baselines of the protocol: the true mask copied to all slices, and Otsu + watershed + link by overlap.
 Prints Markdown, with seconds of processor time. A set whose folder is not there is left out.
 """

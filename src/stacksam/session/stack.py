@@ -217,12 +217,13 @@ class Stack:
         if axis in TURNS and (self.frame_axis != "z" or self.turn != "z"):
             why = f"is seen along {self.turn} already" if self.turn != "z" else "is followed along t"
             raise StackError(f"{self.name} {why}; open it with its frames along z to see it along {axis}")
+        image = turned(self.image, axis)
         spacing = dict(zip("zyx", self.spacing, strict=True))
         units = dict(zip("zyx", self.units, strict=True))
         first, second, third = tuple(TURNS[axis])
         return replace(
             self,
-            image=turned(self.image, axis),
+            image=image,
             spacing=(spacing[first], spacing[second], spacing[third]),
             units=(units[first], units[second], units[third]),
             opened={**self.opened, "along": axis} if self.opened else {},

@@ -64,7 +64,7 @@ def find_ends(scores: FrameScores, rules: EndRules | None = None) -> tuple[int, 
     Returns
     -------
     (int, int)
-        Both included. Prompted and approved frames are never beyond an end.
+        Both included. Prompted frames, and approved ones with a mask, are never beyond an end.
 
     Raises
     ------
@@ -77,10 +77,9 @@ def find_ends(scores: FrameScores, rules: EndRules | None = None) -> tuple[int, 
     largest = int(scores.area.max())
     over = (scores.area == 0) | (scores.object_score < rules.min_score)
     over |= scores.area < rules.min_area * largest
-    over &= ~(scores.prompted | (scores.locked & (scores.area > 0)))
-    prompted = np.nonzero(scores.prompted)[0]
-    ahead = range(int(prompted[-1]), len(scores))
-    back = range(int(prompted[0]), -1, -1)
+    said = np.nonzero(scores.prompted | (scores.locked & (scores.area > 0)))[0]
+    ahead = range(int(said[-1]), len(scores))
+    back = range(int(said[0]), -1, -1)
     return int(scores.frames[_end(over, back, rules)]), int(scores.frames[_end(over, ahead, rules)])
 
 
