@@ -117,9 +117,8 @@ def test_command_lines_parse(line):
 
 def test_every_command_is_shown_somewhere():
     shown = {_parse(line).command_path for line in LINES if line.complete}
-    commands = {
-        f"stacksam {name}" for name in ("segment", "demo", "replay", "export", "info", "evaluate", "models")
-    }
+    names = ("segment", "demo", "replay", "export", "info", "evaluate", "models")
+    commands = {f"stacksam {name}" for name in names}
     assert commands <= {path.replace(".venv/bin/", "") for path in shown}
 
 
