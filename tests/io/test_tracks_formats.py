@@ -250,6 +250,13 @@ def test_tracks_go_through_time(volume, tmp_path, write, name):
         write(tmp_path / name, LabelStack.of(np.zeros((2, 3, 4), int)))
 
 
+def test_geff_never_replaces_an_image(family, tmp_path):
+    zarr.open_group(str(tmp_path / "image.zarr"), mode="w").create_array("0", shape=(2,), dtype="u1")
+    with pytest.raises(StorageError, match="folder of other things"):
+        write_geff(tmp_path / "image.zarr", family.labels, overwrite=True)
+    assert (tmp_path / "image.zarr" / "0").is_dir()
+
+
 def test_geff_says_what_to_install(family, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "geff.core_io", None)
     with pytest.raises(InputError, match=r'package geff: pip install "napari-stacksam\[formats\]"'):
