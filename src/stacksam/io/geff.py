@@ -48,7 +48,7 @@ def write_geff(
     lineage : networkx.DiGraph, optional
         Edges from parent to daughter.
     overwrite : bool
-        Whether a zarr folder may be replaced.
+        Whether such a folder may be replaced.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def write_geff(
     spec = needed("geff_spec", "geff", "formats")
     target = Path(path)
     table = SpotTable(labels, lineage, "GEFF")
-    with complete_or_nothing(target, overwrite) as temporary:
+    with complete_or_nothing(target, overwrite, _is_geff) as temporary:
         for _ in table.walk():
             pass
         spots = table.done()
@@ -84,6 +84,12 @@ def write_geff(
         except ValueError as error:
             raise InputError(f"{labels.name} makes no GEFF: {error}") from error
     return target
+
+
+def _is_geff(folder: Path) -> bool:
+    """Whether a folder is a graph, and not an image, which is zarr, too."""
+    files = (folder / ".zattrs", folder / "zarr.json")
+    return any('"geff"' in file.read_text("utf-8", "replace") for file in files if file.is_file())
 
 
 def _properties(spots: Spots) -> dict[str, dict[str, Any]]:

@@ -132,7 +132,12 @@ class LabelStack:
         StackError
             If they cannot be read, or are no labels.
         """
-        image = source if isinstance(source, LazyImage) else read_labels(source)
+        if isinstance(source, LazyImage):
+            image = source
+        else:
+            # Of an array that tells nothing: never colours, which labels have not.
+            bare = len(source.shape) if isinstance(source, np.ndarray) else 0
+            image = read_labels(source, {2: "yx", 3: axes or "tyx", 4: "tzyx"}.get(bare))
         others = [axis for axis in image.axes if axis not in "yx"]
         long = [axis for axis in others if image.sizes[axis] > 1]
         if len(long) > 1 or "c" in long:

@@ -58,7 +58,6 @@ _FEATURES: dict[str, dict[str, tuple[str, str, str, bool]]] = {
         "TRACK_STOP": ("Track stop", "Stop", "TIME", False),
     },
 }
-_TOLERANCE = 0.3  # pixels that an outline may be off, for a third of its points
 
 
 def write_trackmate(
@@ -163,14 +162,16 @@ def _write_spots(file: TextIO, table: SpotTable, labels: LabelStack) -> None:
 
 def _outline(image: NDArray[Any], object_id: int, box: NDArray[np.int64]) -> NDArray[np.float64]:
     """Corners (y, x) of the longest outline of an object, in pixels of the frame."""
-    from skimage.measure import approximate_polygon, find_contours
+    from skimage.measure import find_contours
 
     y0, x0, y1, x1 = box
     mask = np.pad(image[y0:y1, x0:x1] == object_id, 1).astype(float)
-    longest = max(find_contours(mask, 0.5), key=len)  # type: ignore[no-untyped-call]
-    corners = approximate_polygon(longest, _TOLERANCE)  # type: ignore[no-untyped-call]
-    corners = corners if len(corners) > 3 else longest  # of a few pixels, all of it
-    return np.asarray(corners[:-1] + np.array([y0 - 1, x0 - 1]), np.float64)
+    longest: NDArray[np.float64] = max(find_contours(mask, 0.5), key=len)[:-1]  # type: ignore[no-untyped-call]
+    # Points on a straight line between their neighbours say nothing.
+    before, after = longest - np.roll(longest, 1, 0), np.roll(longest, -1, 0) - longest
+    corners = longest[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    moved: NDArray[np.float64] = corners + np.array([y0 - 1, x0 - 1])
+    return moved
 
 
 def _write_tracks(file: TextIO, spots: Spots, labels: LabelStack) -> None:
