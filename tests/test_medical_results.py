@@ -117,6 +117,7 @@ def test_consensus_on_the_command_line(stacksam, tmp_path):
     assert done.exit_code == 0, done.stderr
     (about,) = json.loads(done.stdout)["objects"]
     assert 0 <= about["agreement"] <= 1
+    assert 0 < about["smoothness"]["dice_min"] <= about["smoothness"]["dice_mean"] <= 1
     saved = json.loads((tmp_path / "ct.stacksam" / "session.json").read_text())
     assert [action["do"] for action in saved["actions"]] == ["add", "propagate", "set_masks"]
     assert saved["stack"]["intensity"] == {"low": [-160.0], "high": [240.0]}

@@ -210,6 +210,7 @@ def _finish(
         "objects": [
             {"id": i, "frames": len(session.frames_of(i)), "seen_on": written.seen.get(i, 0)}
             | ({"agreement": round(agreement[i], 4)} if agreement and i in agreement else {})
+            | _evenness(session, i)
             for i in session.object_ids
         ],
         "files": {kind: str(path) for kind, path in written.files.items()},
@@ -217,6 +218,20 @@ def _finish(
     }
     outputs.write_summary(summary)
     return summary
+
+
+def _evenness(session: Session, object_id: int) -> dict[str, Any]:
+    """How evenly an object of a volume changes from slice to slice."""
+    from stacksam.tracks.volume import smoothness
+
+    if session.stack.frame_axis != "z":
+        return {}
+    found = smoothness(session, object_id)
+    if not found.pairs:
+        return {}
+    figures = {"dice_mean": found.dice_mean, "dice_min": found.dice_min, "area_jump": found.area_jump}
+    told = {name: round(value, 4) for name, value in figures.items()}
+    return {"smoothness": told | {"worst_frame": found.worst, "gaps": found.gaps}}
 
 
 def check_span(stack: Stack, first: int | None, last: int | None) -> None:
