@@ -216,18 +216,19 @@ def test_a_device_that_is_not_here(cells, checkpoint):
     fails(2, "warp", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--device", "warp")
 
 
-def test_a_scope_is_taken_or_told(cells, checkpoint, segment, monkeypatch):
+def test_scope_and_canvas_are_taken_or_told(cells, checkpoint, segment, monkeypatch):
     given = []
 
     def opened(*arguments, settings=None):
-        given.append(settings and settings.scope)
+        given.append(settings and (settings.scope, settings.canvas))
         return Session(*arguments, settings=settings)
 
     monkeypatch.setattr("stacksam.session.session.Session", opened)
     for scope in ("full", "window"):
         assert segment("--scope", scope, "-o", scope, "--no-overview").exit_code == 0
     assert segment("-o", "none", "--no-overview").exit_code == 0
-    assert given == ["full", "window", None]
+    assert segment("--canvas", "native", "-o", "native", "--no-overview").exit_code == 0
+    assert given == [("full", "frame"), ("window", "frame"), None, ("full", "native")]
     fails(2, "scope.*some", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--scope", "some")
 
 

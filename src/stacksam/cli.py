@@ -23,6 +23,7 @@ from stacksam.cli_options import (
     AtOption,
     AxesOption,
     BoxOption,
+    CanvasOption,
     ChannelsOption,
     DeviceOption,
     Direction,
@@ -134,6 +135,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     scope: ScopeOption = None,
+    canvas: CanvasOption = None,
     max_memory: MaxMemoryOption = None,
     disk_cache: DiskCacheOption = None,
     out: OutOption = None,
@@ -156,7 +158,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     from stacksam.runs import check_span, follow
     from stacksam.session.stack import open_stack
 
-    settings = session_settings(scope, max_memory, disk_cache)
+    settings = session_settings(scope, canvas, max_memory, disk_cache)
     given = [reading.point_from_text(text) for text in point or ()]
     given += [reading.point_from_text(text, positive=False) for text in negative or ()]
     given += [reading.box_from_text(text) for text in box or ()]
