@@ -106,6 +106,9 @@ class LazyImage:
         Short name, and where the image came from.
     rgb : bool
         Whether c holds red, green, blue (and alpha).
+    coarser : tuple of (int, LazyImage)
+        The same image with fewer rows and columns, where the file has it: by which factor, and what is left.
+        Factors are powers of two, in order.
     """
 
     data: ArrayLike
@@ -115,6 +118,7 @@ class LazyImage:
     name: str = "image"
     source: str = "array"
     rgb: bool = False
+    coarser: tuple[tuple[int, LazyImage], ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -169,6 +173,12 @@ class LazyImage:
             raise StackError(
                 f"cannot read {at_text or 'the data'} of {self.source}: {_told(error)}"
             ) from error
+
+    def shrunk(self, *places: int) -> tuple[int, LazyImage]:
+        """The coarsest level that has pixels at all these rows and columns, and its factor."""
+        step = math.gcd(*places)
+        fitting = [(factor, image) for factor, image in self.coarser if step % factor == 0]
+        return fitting[-1] if fitting else (1, self)
 
     def close(self) -> None:
         """Close the file; it is also closed when nothing refers to the image any more."""
