@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from stacksam.errors import DownloadError, ModelError, StorageError
 from stacksam.io import read_labels
 from stacksam.session.session import Session
 
-COMMANDS = ["segment", "demo", "replay", "info", "evaluate", "models"]
+COMMANDS = ["segment", "demo", "replay", "export", "info", "evaluate", "models"]
 
 
 @pytest.fixture(scope="session")
@@ -321,6 +322,29 @@ def test_another_format_is_added_without_computing_again(cells, segment, monkeyp
         assert np.array_equal(labels_of(folder / name), labels_of(folder / "labels.tif"))
 
 
+def test_results_in_formats_of_other_programs(cells, segment):
+    """What a run writes, and what is made later of its folder, is the same; wrong ones cost no computing."""
+    formats = ("-f", "ctc", "-f", "csv", "-f", "tiff")
+    asked = ("--labels", "truth.tif", "--labels-frame", "2", "--first", "2", "--last", "2")
+    first = segment(*asked, *formats, "--no-overview", "--json", points=())
+    assert first.exit_code == 0, first.stderr
+    assert (cells / "cells.stacksam" / "ctc" / "res_track.txt").read_text() == "1 2 2 0\n2 2 2 0\n"
+    assert set(json.loads(first.stdout)["files"]) == {"ctc", "csv", "tiff", "session"}
+    folder = cells / "cells.stacksam"
+    later = run("export", folder, *formats, "-o", "later", "--image", "cells.tif", "-q")
+    assert later.exit_code == 0, later.stderr
+    for name in ("measurements.csv", "ctc/res_track.txt"):
+        assert (folder / name).read_bytes() == (cells / "later" / name).read_bytes()
+    assert np.array_equal(labels_of(folder / "labels.tif"), labels_of("later/labels.tif"))
+
+    wrong = segment("-f", "ctc", "-o", "none", points=("0,70000,16,14",))
+    assert wrong.exit_code == 2
+    assert "ids up to 65535" in wrong.stderr
+    inside = segment("-f", "image-labels", "-o", "none")
+    assert "stacksam export" in inside.stderr
+    assert not Path("none").exists()
+
+
 def test_results_are_replaced_only_on_request(cells, segment):
     assert segment("--no-overview").exit_code == 0
     again = segment("--no-overview")
@@ -392,21 +416,21 @@ def test_an_interrupted_run_goes_on_where_it_stopped(cells, segment, monkeypatch
 
 
 def test_nothing_is_lost_when_the_labels_cannot_be_written(cells, segment, monkeypatch):
-    from stacksam import outputs
+    from stacksam.io.formats import FORMATS
 
-    write = outputs.write_labels_tiff
+    tiff = FORMATS["tiff"]
 
     def full(*_, **__):
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(outputs, "write_labels_tiff", full)
+    monkeypatch.setitem(FORMATS, "tiff", dataclasses.replace(tiff, write=full))
     result = segment("-f", "ome-zarr", "-f", "tiff", "--no-overview")
     assert result.exit_code == 4
     assert "the disk is full" in result.stderr
     assert "what was computed is kept" in result.stderr
     assert (cells / "cells.stacksam" / "labels.ome.zarr").is_dir()
 
-    monkeypatch.setattr(outputs, "write_labels_tiff", write)
+    monkeypatch.setitem(FORMATS, "tiff", tiff)
     monkeypatch.setattr(
         "stacksam.session.predictor.Predictor.follow", lambda *_: pytest.fail("a frame was computed again")
     )

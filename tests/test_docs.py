@@ -15,6 +15,7 @@ import typer
 from stacksam import cli
 from stacksam.assets import MODELS
 from stacksam.cli_options import stack_arguments
+from stacksam.io.formats import chosen_formats
 from stacksam.outputs import Outputs
 from stacksam.prompt_files import box_from_text, point_from_text
 
@@ -106,7 +107,10 @@ def test_command_lines_parse(line):
         point_from_text(text, positive=False)
     for text in given.get("box") or ():
         box_from_text(text)
-    Outputs.named(Path("out"), given.get("formats") or ())
+    if context.info_name == "export":
+        chosen_formats(given["formats"])
+    else:
+        Outputs.named(Path("out"), given.get("formats") or ())
     names = ("frame_axis", "at", "channels", "intensity", "axes", "spacing", "level", "series")
     if context.info_name in ("segment", "info"):
         stack_arguments(**{name: given[name] for name in names if name in given})
@@ -117,7 +121,8 @@ def test_command_lines_parse(line):
 
 def test_every_command_is_shown_somewhere():
     shown = {_parse(line).command_path for line in LINES if line.complete}
-    commands = {f"stacksam {name}" for name in ("segment", "demo", "replay", "info", "evaluate", "models")}
+    names = ("segment", "demo", "replay", "export", "info", "evaluate", "models")
+    commands = {f"stacksam {name}" for name in names}
     assert commands <= {path.replace(".venv/bin/", "") for path in shown}
 
 

@@ -38,6 +38,7 @@ ALLOWED = {
     "overview_tile": set(),
     "prompt_files": {"session", "io", "metrics"},
     "outputs": {"session", "io", "console", "overview"},
+    "exports": {"io", "console"},
     "runs": {"session", "console", "outputs"},
     "demo": {"session", "metrics", "console", "outputs", "prompt_files", "runs"},
     "batch": {"network", "session", "tracks", "io", "metrics", "evaluate"}
@@ -52,6 +53,7 @@ ALLOWED = {
         "cli_options",
         "console",
         "demo",
+        "exports",
         "outputs",
         "overview",
         "prompt_files",
@@ -159,6 +161,8 @@ def test_every_third_party_import_is_declared(repo_root):
     for module, imported in MODULES.items():
         packages = {name.split(".")[0] for name in imported} - {"stacksam"} - set(sys.stdlib_module_names)
         declared = base | names(extras["io"])
+        if _layer(module) == "io":
+            declared |= names(extras["formats"])
         if _layer(module) == "plugin":
             declared |= names(extras["plugin"])
         if _layer(module) == "evaldata":

@@ -1,4 +1,4 @@
-"""The command line: ``stacksam segment``, ``demo``, ``replay``, ``info``, ``models`` and ``evaluate``.
+"""The command line: ``stacksam segment``, ``demo``, ``replay``, ``export``, ``info``, ``models`` ...
 
 A script can rely on this: results go to stdout and everything else to stderr; an error is one line that
 begins with ``error:``; and the exit status says what kind it was (see `stacksam.cli_options.STATUS`). All
@@ -173,7 +173,11 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
             given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
         wanted = reading.check_all(given, opened)
         check_span(opened, first, last)
-        outputs.check(overwrite=overwrite)
+        outputs.check(
+            overwrite=overwrite,
+            frame_axis=opened.frame_axis,
+            top_id=max((prompt.object_id for prompt in wanted), default=0),
+        )
         with _kept(outputs):
             loaded = _load(model, device, dtype, quiet, image_size)
             if overwrite:
@@ -237,7 +241,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one argument an option
 
     outputs = Outputs.named(out or _beside(session), formats or (), picture=picture)
     with open_session_stack(session, stack) as opened:
-        outputs.check(overwrite=overwrite, resume=False)
+        outputs.check(overwrite=overwrite, resume=False, frame_axis=opened.frame_axis)
         try:
             name, size = session_model(session)
             loaded = _load(model or name, device, dtype, quiet, size)
@@ -246,6 +250,75 @@ def replay(  # noqa: PLR0913, PLR0917 - one argument an option
         finally:
             outputs.leave()
     _show_summary(summary, quiet, as_json)
+
+
+@app.command(epilog=EPILOG)
+def export(  # noqa: PLR0913, PLR0917 - one argument an option
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A results folder (NAME.stacksam), a session's folder, a label stack, or a folder of the "
+            "Cell Tracking Challenge.",
+        ),
+    ],
+    formats: FormatOption = None,
+    out: Annotated[
+        Path | None, option("--out", "-o", about="Folder for the files. Default: NAME.export beside SOURCE")
+    ] = None,
+    lineage: Annotated[
+        Path | None,
+        option("--lineage", about="Table of who is whose daughter: CSV with object_id,parent, or L B E P."),
+    ] = None,
+    image: Annotated[
+        Path | None, option("--image", about="The stack that the labels are of, for intensities.")
+    ] = None,
+    at: AtOption = None,
+    affine: Annotated[
+        Path | None,
+        option("--affine", about="Text file of 4 × 4 numbers: index (z, y, x) to millimetres in RAS."),
+    ] = None,
+    name: Annotated[str, option("--name", about="Of labels inside the image.")] = "stacksam",
+    axes: AxesOption = None,
+    spacing: SpacingOption = None,
+    units: Annotated[
+        str | None,
+        option("--units", about="Units of the spacing, where the file does not tell.", metavar="FRAME,Y,X"),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write labels and lineage in formats of other programs, and measure the objects.
+
+    Example: stacksam export cells.stacksam --format ctc --format csv --image cells.tif
+    """
+    from stacksam.exports import export_results, open_results
+
+    if not formats:
+        raise InputError("no format is given; say which with --format, such as --format ctc")
+    how = stack_arguments(at=at, spacing=spacing)
+    results = open_results(
+        source,
+        lineage=lineage,
+        image=image,
+        at=how["at"],
+        affine=affine,
+        name=name,
+        axes=axes,
+        spacing=how["spacing"],
+        units=None if units is None else tuple(units.split(",")),
+    )
+    plain = source.expanduser().absolute()
+    folder = out or plain.with_name(plain.name.split(".")[0] + ".export")
+    files, lost = export_results(results, formats, folder, overwrite=overwrite, report=reporter(quiet))
+    for kind, words in lost.items():
+        tell(f"note: {kind} does not keep {' and '.join(words)}")
+    if as_json:
+        show_json({"files": files, "not_kept": lost})
+    elif not quiet:
+        for kind, path in files.items():
+            show(f"  {kind:<12} {path}")
 
 
 @app.command(epilog=EPILOG)

@@ -279,7 +279,8 @@ FormatOption = Annotated[
     option(
         "--format",
         "-f",
-        about="tiff, ome-tiff, ome-zarr or ome-zarr-0.4; may be repeated. Default: tiff and ome-zarr",
+        about="tiff, ome-tiff, ome-zarr, ome-zarr-0.4, image-labels (export only), ctc, geff, trackmate, "
+        "coco, nifti, nrrd, csv or parquet; may be repeated. Default: tiff and ome-zarr (export: none)",
         panel=_R,
     ),
 ]

@@ -3,7 +3,7 @@
 ::
 
     NAME.stacksam/
-        labels.tif, labels.ome.tif, labels.ome.zarr    what was asked for
+        labels.tif, labels.ome.zarr, tracks.geff ...   what was asked for, see `stacksam.io.formats`
         overview.png                                   frames with outlines
         summary.json                                   written last: without it the run is not complete
         session.json                                   prompts and settings, for `stacksam replay`
@@ -20,46 +20,31 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
-from stacksam.console import Reporter
+from stacksam.console import Reporter, Step
 from stacksam.errors import InputError, StorageError
-from stacksam.io import write_labels_ome_zarr, write_labels_tiff
 from stacksam.io._units import is_time, unit_symbol
+from stacksam.io.formats import FORMATS, Results, chosen_formats
+from stacksam.io.label_stack import LabelStack
 from stacksam.overview import Mark, choose_frames, overview, save_overview
 from stacksam.session.prompts import Box, Point, Prompt
 from stacksam.session.stack import Stack
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from stacksam.session.session import Session
 
-__all__ = ["Format", "Outputs", "Written", "draw_overview", "frame_caption"]
+__all__ = ["Outputs", "Written", "draw_overview", "frame_caption"]
 
 
-class Format(StrEnum):
-    """File formats of label stacks."""
-
-    TIFF = "tiff"
-    """ImageJ hyperstack."""
-    OME_TIFF = "ome-tiff"
-    OME_ZARR = "ome-zarr"
-    """OME-Zarr 0.5."""
-    OME_ZARR_04 = "ome-zarr-0.4"
-
-
-_FILE_NAMES = {
-    Format.TIFF: "labels.tif",
-    Format.OME_TIFF: "labels.ome.tif",
-    Format.OME_ZARR: "labels.ome.zarr",
-    Format.OME_ZARR_04: "labels-0.4.ome.zarr",
-}
+_DEFAULT = ("tiff", "ome-zarr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +70,14 @@ class Outputs:
     Attributes
     ----------
     folder : Path
-    formats : tuple of Format
+    formats : tuple of str
+        Names of `stacksam.io.formats.FORMATS`.
     picture : bool
         Draw the overview.
     """
 
     folder: Path
-    formats: tuple[Format, ...] = (Format.TIFF, Format.OME_ZARR)
+    formats: tuple[str, ...] = _DEFAULT
     picture: bool = True
 
     @classmethod
@@ -103,11 +89,14 @@ class Outputs:
         InputError
             If there is no format of that name.
         """
-        for name in formats:
-            if name not in _FILE_NAMES:
-                raise InputError(f"format {name!r} is not known; use one of {', '.join(_FILE_NAMES)}")
-        chosen = tuple(Format(name) for name in formats) or (Format.TIFF, Format.OME_ZARR)
-        return cls(folder, chosen, picture)
+        chosen = chosen_formats(formats)
+        inside = [one.name for one in chosen if one.inside]
+        if inside:
+            raise InputError(
+                f"format {inside[0]} is written into the image itself; write another one, and then use "
+                "stacksam export"
+            )
+        return cls(folder, tuple(one.name for one in chosen) or _DEFAULT, picture)
 
     @property
     def session_folder(self) -> Path:
@@ -116,15 +105,22 @@ class Outputs:
 
     @property
     def labels(self) -> dict[str, Path]:
-        """Label stack of each format."""
-        return {str(kind): self.folder / _FILE_NAMES[kind] for kind in dict.fromkeys(self.formats)}
+        """File or folder of each format."""
+        return {name: self.folder / FORMATS[name].file_name for name in dict.fromkeys(self.formats)}
 
     @property
     def summary(self) -> Path:
         """The last file to be written."""
         return self.folder / "summary.json"
 
-    def check(self, *, overwrite: bool = False, resume: bool = True) -> None:
+    def check(
+        self,
+        *,
+        overwrite: bool = False,
+        resume: bool = True,
+        frame_axis: str | None = None,
+        top_id: int = 0,
+    ) -> None:
         """See that the folder can be written and holds nothing that would be lost; it is made if missing.
 
         Parameters
@@ -133,12 +129,21 @@ class Outputs:
             What is there may be replaced.
         resume : bool
             A run that was stopped may be gone on with, and its labels written again.
+        frame_axis : {"t", "z"}, optional
+            Of the stack, to see that its results can be written in these formats.
+        top_id : int
+            Highest object id, for the same.
 
         Raises
         ------
+        InputError
+            If a format needs a package that is not there, or does not fit the stack.
         StorageError
             If labels are there already, or the folder cannot be written.
         """
+        if frame_axis is not None:
+            for name in self.formats:
+                FORMATS[name].check(frame_axis, top_id)
         there = [path for path in self.labels.values() if os.path.lexists(path)]
         unfinished = self.session_folder.is_dir() and not self.summary.exists()
         if not resume and self.session_folder.is_dir():
@@ -196,6 +201,7 @@ class Outputs:
         self,
         session: Session,
         report: Reporter,
+        lineage: nx.DiGraph | None = None,
         **picture: Any,
     ) -> Written:
         """Write labels, overview and session file, replacing what is there.
@@ -204,6 +210,8 @@ class Outputs:
         ----------
         session : Session
         report : Reporter
+        lineage : networkx.DiGraph, optional
+            Edges from parent to daughter, for the formats that keep them.
         **picture
             What the overview is to show besides, see `draw_overview`.
 
@@ -211,28 +219,30 @@ class Outputs:
         -------
         Written
         """
-        stack = session.stack
         self._unfinish()
         files = dict(self.labels)
-        seen: dict[int, int] = {}
-        layout: dict[str, Any] = {
-            "shape": (stack.n_frames, *stack.frame_shape),
-            "axes": stack.axes_out,
-            "scale": stack.spacing,
-            "units": stack.units,
-            "overwrite": True,
-            "dtype": np.uint16 if max(session.object_ids, default=0) < 2**16 else np.uint32,
-        }
-        for kind, path in self.labels.items():
-            with report(f"writing {path.name}", stack.n_frames, "frames") as step:
-                seen.clear()
-                frames = _label_frames(session, layout["dtype"], seen, step.advance)
-                if kind in (Format.TIFF, Format.OME_TIFF):
-                    write_labels_tiff(path, frames, **layout)
-                else:
-                    write_labels_ome_zarr(
-                        path, frames, **layout, version="0.4" if kind == Format.OME_ZARR_04 else "0.5"
-                    )
+        stack, step = session.stack, _Current()
+
+        def read(frame: int) -> NDArray[Any]:
+            labels = session.label_frame(frame)
+            step.advance()
+            return labels
+
+        labels = LabelStack(
+            read,
+            (stack.n_frames, *stack.frame_shape),
+            stack.axes_out,
+            stack.spacing,
+            stack.units,
+            stack.name,
+            top_id=max(session.object_ids, default=0),
+        )
+        results = Results(labels, lineage, raw=stack.raw, image=stack.opened.get("path"))
+        with step.of(report("looking at the labels", stack.n_frames, "frames")):
+            seen = {object_id: one.frames for object_id, one in labels.survey.items()}
+        for name, path in self.labels.items():
+            with step.of(report(f"writing {path.name}", stack.n_frames, "frames")):
+                FORMATS[name].write(path, results, True)
         if self.picture:
             files["overview"] = self.folder / "overview.png"
             draw_overview(files["overview"], session, **picture)
@@ -309,17 +319,21 @@ def frame_caption(stack: Stack, frame: int) -> str:
     return f"frame {frame} · {round(value, 1):g} {symbol}"
 
 
-def _label_frames(
-    session: Session, dtype: Any, seen: dict[int, int], advance: Callable[[], None]
-) -> Iterator[NDArray[Any]]:
-    """Labels frame by frame, counting in `seen` the frames of each object."""
-    for frame in range(session.stack.n_frames):
-        labels = session.label_frame(frame)
-        for object_id in np.unique(labels).tolist():
-            if object_id:
-                seen[object_id] = seen.get(object_id, 0) + 1
-        yield labels.astype(dtype)
-        advance()
+class _Current:
+    """The step under way; labels are read in several, one after the other."""
+
+    def __init__(self) -> None:
+        self._step: Step | None = None
+
+    @contextmanager
+    def of(self, begun: AbstractContextManager[Step]) -> Iterator[None]:
+        with begun as self._step:
+            yield
+        self._step = None
+
+    def advance(self) -> None:
+        if self._step is not None:
+            self._step.advance()
 
 
 def _marks(prompts: Sequence[Prompt]) -> list[Mark]:

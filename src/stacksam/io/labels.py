@@ -9,14 +9,9 @@ is found by its checksum when it is read. Power loss is not guarded against (no 
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import math
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stacksam.errors import InputError, StackError, StorageError
+from stacksam.io._complete import atomic_store, complete_or_nothing, storage_error
 from stacksam.io._lazy import READ_ERRORS, LazyImage, _told
 from stacksam.io._units import imagej_unit, is_space, is_time, normalise_unit, unit_symbol
 from stacksam.io.images import Source, open_image
@@ -41,7 +37,7 @@ __all__ = [
     "write_labels_tiff",
 ]
 
-_MAX_CHUNK = 1024
+MAX_CHUNK = 1024
 _CLASSIC_TIFF_LIMIT = 4 * 2**30 - 2**25
 """Bytes from which on a TIFF needs 64-bit offsets, with some room for headers."""
 
@@ -105,7 +101,7 @@ def write_labels_tiff(
     if resolution is None:
         resolution, centimeters = ((1, 1), (1, 1)), None
     source = iter(frames)
-    with _complete_or_nothing(target, overwrite) as temporary:
+    with complete_or_nothing(target, overwrite) as temporary:
         with (
             temporary.open("xb") as file,
             tifffile.TiffWriter(file, ome=ome, imagej=not ome, bigtiff=big) as tif,
@@ -163,7 +159,7 @@ def write_labels_ome_zarr(
         raise InputError(f"OME-Zarr version {version!r} cannot be written; use '0.5' or '0.4'")
     target = Path(path)
     layout = _Layout(shape, axes, scale, units, dtype)
-    with _complete_or_nothing(target, overwrite) as temporary:
+    with complete_or_nothing(target, overwrite) as temporary:
         array = _make_group(temporary, layout, version, target.name)
         for number, frame in enumerate(layout.checked(frames)):
             array[number] = frame
@@ -200,7 +196,7 @@ def create_label_store(
     """
     target = Path(path)
     layout = _Layout(shape, axes, scale, units, dtype)
-    with _complete_or_nothing(target, overwrite=False) as temporary:
+    with complete_or_nothing(target, overwrite=False) as temporary:
         _make_group(temporary, layout, "0.5", target.name)
     return open_label_store(target)
 
@@ -219,7 +215,7 @@ def open_label_store(path: str | os.PathLike[str]) -> zarr.Array[Any]:
     if not target.is_dir():
         raise StorageError(f"there is no label store {target}")
     try:
-        array = zarr.open_array(_atomic_store(target), path="0", mode="r+")
+        array = zarr.open_array(atomic_store(target), path="0", mode="r+")
         if (
             array.ndim != 3
             or array.dtype.kind not in "ui"
@@ -267,23 +263,47 @@ def store_frame(
         array[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
     except OSError as error:
         folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
-        raise _storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
+        raise storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
 
 
-def read_labels(source: Source) -> LazyImage:
+def read_labels(source: Source, axes: str | None = None) -> LazyImage:
     """Open labels lazily, from any format that :func:`stacksam.io.open_image` opens.
+
+    Parameters
+    ----------
+    source : path or array-like
+    axes : str, optional
+        Letters of the dimensions, where the source does not tell or is wrong.
 
     Raises
     ------
     StackError
         If they are no labels: not integers, or colours.
     """
-    image = open_image(source)
+    image = open_image(source, axes=axes)
     if image.dtype.kind not in "bui" or image.rgb:
         image.close()
         kind = "colours" if image.rgb else f"{image.dtype} values"
         raise StackError(f"{image.source} holds {kind}; labels are whole numbers, 0 for background")
     return image
+
+
+def check_calibration(
+    shape: Sequence[int], axes: str, scale: Sequence[float], units: Sequence[str | None]
+) -> tuple[tuple[int, int, int], str, tuple[float, float, float], tuple[str | None, ...]]:
+    """Shape, axes, scale and units of a label stack in one spelling; an error if they do not go together."""
+    sizes = tuple(int(size) for size in shape)
+    letters = axes.lower()
+    steps = tuple(float(step) for step in scale)
+    if letters not in ("tyx", "zyx"):
+        raise InputError(f"labels have axes {axes!r}; use 'tyx' or 'zyx'")
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise InputError(f"labels have shape {sizes}; it must be (frames, height, width), none of them zero")
+    if len(steps) != 3 or not all(math.isfinite(step) and step > 0 for step in steps):
+        raise InputError(f"labels have scale {steps}; it must be three positive numbers, for {letters}")
+    if len(units) != 3:
+        raise InputError(f"labels have units {tuple(units)}; there must be three, for {letters}")
+    return sizes, letters, steps, tuple(normalise_unit(unit) for unit in units)
 
 
 class _Layout:
@@ -297,23 +317,8 @@ class _Layout:
         units: Sequence[str | None],
         dtype: DTypeLike,
     ) -> None:
-        self.shape = tuple(int(size) for size in shape)
-        self.axes = axes.lower()
-        self.scale = tuple(float(step) for step in scale)
-        self.units = tuple(normalise_unit(unit) for unit in units)
+        self.shape, self.axes, self.scale, self.units = check_calibration(shape, axes, scale, units)
         self.dtype = np.dtype(dtype)
-        if self.axes not in ("tyx", "zyx"):
-            raise InputError(f"labels have axes {axes!r}; use 'tyx' or 'zyx'")
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise InputError(
-                f"labels have shape {self.shape}; it must be (frames, height, width), none of them zero"
-            )
-        if len(self.scale) != 3 or not all(math.isfinite(step) and step > 0 for step in self.scale):
-            raise InputError(
-                f"labels have scale {self.scale}; it must be three positive numbers, for {self.axes}"
-            )
-        if len(self.units) != 3:
-            raise InputError(f"labels have units {self.units}; there must be three, for {self.axes}")
         if self.dtype not in (np.uint8, np.uint16, np.uint32):
             raise InputError(
                 f"labels cannot be written as {self.dtype}; use uint16, or uint32 for ids above 65535"
@@ -414,7 +419,7 @@ def _make_group(folder: Path, layout: _Layout, version: str, name: str) -> zarr.
 
     name = name.split(".", maxsplit=1)[0]
     multiscales = layout.multiscales(name)
-    chunks = (1, min(layout.shape[1], _MAX_CHUNK), min(layout.shape[2], _MAX_CHUNK))
+    chunks = (1, min(layout.shape[1], MAX_CHUNK), min(layout.shape[2], MAX_CHUNK))
     folder.mkdir()
     common: dict[str, Any] = {"shape": layout.shape, "chunks": chunks, "dtype": layout.dtype, "fill_value": 0}
     if version == "0.5":
@@ -429,98 +434,3 @@ def _make_group(folder: Path, layout: _Layout, version: str, name: str) -> zarr.
     group = zarr.open_group(str(folder), mode="a", zarr_format=2, attributes=attributes)
     separator = {"name": "v2", "separator": "/"}
     return group.create_array("0", chunk_key_encoding=separator, **common)  # type: ignore[arg-type]
-
-
-def _atomic_store(root: Path) -> zarr.storage.LocalStore:
-    """A zarr store whose every write is a rename; zarr's own does so only from 3.1 on."""
-    from zarr.core.buffer import Buffer
-    from zarr.storage import LocalStore
-
-    class AtomicStore(LocalStore):
-        async def set(self, key: str, value: Buffer) -> None:
-            self._check_writable()
-            await asyncio.to_thread(_replace_file, self.root / key, value.to_bytes())
-
-    return AtomicStore(root)
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _complete_or_nothing(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary path beside `target`, and move it there if all goes well; else remove it."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        _check_free(target, overwrite)
-        try:
-            yield temporary
-            _check_free(target, overwrite)
-            _move(temporary, target)
-        except BaseException:
-            _remove(temporary)
-            raise
-    except StorageError:
-        raise
-    except OSError as error:
-        raise _storage_error(target, error) from error
-
-
-def _check_free(target: Path, overwrite: bool) -> None:
-    if not target.parent.is_dir():
-        raise StorageError(f"cannot write {target}: there is no folder {target.parent}")
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise StorageError(f"{target} exists already; choose another name, or allow it to be overwritten")
-    # A folder is replaced only if it is zarr: never somebody's folder of other things.
-    if target.is_dir() and not any((target / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
-        raise StorageError(
-            f"{target} is a folder of other things, which is not overwritten; choose another name"
-        )
-
-
-def _move(temporary: Path, target: Path) -> None:
-    if not target.is_dir() and not temporary.is_dir():
-        temporary.replace(target)
-        return
-    # A folder cannot replace another in one step: the old one steps aside and comes back if that fails.
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    had = os.path.lexists(target)
-    if had:
-        target.rename(aside)
-    try:
-        temporary.rename(target)
-    except OSError:
-        if had:
-            aside.rename(target)
-        raise
-    if had:
-        _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    remove: Callable[[Path], None] = shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink
-    with suppress(OSError):
-        remove(path)
-
-
-def _storage_error(target: Path, error: OSError, left: str = "nothing was left behind") -> StorageError:
-    why = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "the file would be larger than the system allows",
-        errno.EACCES: f"no permission to write in {target.parent}",
-        errno.EPERM: f"no permission to write in {target.parent}",
-        errno.EROFS: f"{target.parent} is read-only",
-    }.get(error.errno or 0, _told(error))
-    return StorageError(f"cannot write {target}: {why}; {left}")
