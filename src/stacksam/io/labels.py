@@ -9,14 +9,9 @@ is found by its checksum when it is read. Power loss is not guarded against (no 
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import math
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stacksam.errors import InputError, StackError, StorageError
+from stacksam.io._complete import atomic_store, complete_or_nothing, storage_error
 from stacksam.io._lazy import READ_ERRORS, LazyImage, _told
 from stacksam.io._units import imagej_unit, is_space, is_time, normalise_unit, unit_symbol
 from stacksam.io.images import Source, open_image
@@ -105,7 +101,7 @@ def write_labels_tiff(
     if resolution is None:
         resolution, centimeters = ((1, 1), (1, 1)), None
     source = iter(frames)
-    with _complete_or_nothing(target, overwrite) as temporary:
+    with complete_or_nothing(target, overwrite) as temporary:
         with (
             temporary.open("xb") as file,
             tifffile.TiffWriter(file, ome=ome, imagej=not ome, bigtiff=big) as tif,
@@ -163,7 +159,7 @@ def write_labels_ome_zarr(
         raise InputError(f"OME-Zarr version {version!r} cannot be written; use '0.5' or '0.4'")
     target = Path(path)
     layout = _Layout(shape, axes, scale, units, dtype)
-    with _complete_or_nothing(target, overwrite) as temporary:
+    with complete_or_nothing(target, overwrite) as temporary:
         array = _make_group(temporary, layout, version, target.name)
         for number, frame in enumerate(layout.checked(frames)):
             array[number] = frame
@@ -200,7 +196,7 @@ def create_label_store(
     """
     target = Path(path)
     layout = _Layout(shape, axes, scale, units, dtype)
-    with _complete_or_nothing(target, overwrite=False) as temporary:
+    with complete_or_nothing(target, overwrite=False) as temporary:
         _make_group(temporary, layout, "0.5", target.name)
     return open_label_store(target)
 
@@ -219,7 +215,7 @@ def open_label_store(path: str | os.PathLike[str]) -> zarr.Array[Any]:
     if not target.is_dir():
         raise StorageError(f"there is no label store {target}")
     try:
-        array = zarr.open_array(_atomic_store(target), path="0", mode="r+")
+        array = zarr.open_array(atomic_store(target), path="0", mode="r+")
         if (
             array.ndim != 3
             or array.dtype.kind not in "ui"
@@ -267,7 +263,7 @@ def store_frame(
         array[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
     except OSError as error:
         folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
-        raise _storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
+        raise storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
 
 
 def read_labels(source: Source) -> LazyImage:
@@ -429,98 +425,3 @@ def _make_group(folder: Path, layout: _Layout, version: str, name: str) -> zarr.
     group = zarr.open_group(str(folder), mode="a", zarr_format=2, attributes=attributes)
     separator = {"name": "v2", "separator": "/"}
     return group.create_array("0", chunk_key_encoding=separator, **common)  # type: ignore[arg-type]
-
-
-def _atomic_store(root: Path) -> zarr.storage.LocalStore:
-    """A zarr store whose every write is a rename; zarr's own does so only from 3.1 on."""
-    from zarr.core.buffer import Buffer
-    from zarr.storage import LocalStore
-
-    class AtomicStore(LocalStore):
-        async def set(self, key: str, value: Buffer) -> None:
-            self._check_writable()
-            await asyncio.to_thread(_replace_file, self.root / key, value.to_bytes())
-
-    return AtomicStore(root)
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _complete_or_nothing(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary path beside `target`, and move it there if all goes well; else remove it."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        _check_free(target, overwrite)
-        try:
-            yield temporary
-            _check_free(target, overwrite)
-            _move(temporary, target)
-        except BaseException:
-            _remove(temporary)
-            raise
-    except StorageError:
-        raise
-    except OSError as error:
-        raise _storage_error(target, error) from error
-
-
-def _check_free(target: Path, overwrite: bool) -> None:
-    if not target.parent.is_dir():
-        raise StorageError(f"cannot write {target}: there is no folder {target.parent}")
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise StorageError(f"{target} exists already; choose another name, or allow it to be overwritten")
-    # A folder is replaced only if it is zarr: never somebody's folder of other things.
-    if target.is_dir() and not any((target / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
-        raise StorageError(
-            f"{target} is a folder of other things, which is not overwritten; choose another name"
-        )
-
-
-def _move(temporary: Path, target: Path) -> None:
-    if not target.is_dir() and not temporary.is_dir():
-        temporary.replace(target)
-        return
-    # A folder cannot replace another in one step: the old one steps aside and comes back if that fails.
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    had = os.path.lexists(target)
-    if had:
-        target.rename(aside)
-    try:
-        temporary.rename(target)
-    except OSError:
-        if had:
-            aside.rename(target)
-        raise
-    if had:
-        _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    remove: Callable[[Path], None] = shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink
-    with suppress(OSError):
-        remove(path)
-
-
-def _storage_error(target: Path, error: OSError, left: str = "nothing was left behind") -> StorageError:
-    why = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "the file would be larger than the system allows",
-        errno.EACCES: f"no permission to write in {target.parent}",
-        errno.EPERM: f"no permission to write in {target.parent}",
-        errno.EROFS: f"{target.parent} is read-only",
-    }.get(error.errno or 0, _told(error))
-    return StorageError(f"cannot write {target}: {why}; {left}")
