@@ -282,6 +282,24 @@ def read_labels(source: Source) -> LazyImage:
     return image
 
 
+def check_calibration(
+    shape: Sequence[int], axes: str, scale: Sequence[float], units: Sequence[str | None]
+) -> tuple[tuple[int, int, int], str, tuple[float, float, float], tuple[str | None, ...]]:
+    """Shape, axes, scale and units of a label stack in one spelling; an error if they do not go together."""
+    sizes = tuple(int(size) for size in shape)
+    letters = axes.lower()
+    steps = tuple(float(step) for step in scale)
+    if letters not in ("tyx", "zyx"):
+        raise InputError(f"labels have axes {axes!r}; use 'tyx' or 'zyx'")
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise InputError(f"labels have shape {sizes}; it must be (frames, height, width), none of them zero")
+    if len(steps) != 3 or not all(math.isfinite(step) and step > 0 for step in steps):
+        raise InputError(f"labels have scale {steps}; it must be three positive numbers, for {letters}")
+    if len(units) != 3:
+        raise InputError(f"labels have units {tuple(units)}; there must be three, for {letters}")
+    return sizes, letters, steps, tuple(normalise_unit(unit) for unit in units)
+
+
 class _Layout:
     """Shape, type and calibration of a label stack, checked."""
 
@@ -293,23 +311,8 @@ class _Layout:
         units: Sequence[str | None],
         dtype: DTypeLike,
     ) -> None:
-        self.shape = tuple(int(size) for size in shape)
-        self.axes = axes.lower()
-        self.scale = tuple(float(step) for step in scale)
-        self.units = tuple(normalise_unit(unit) for unit in units)
+        self.shape, self.axes, self.scale, self.units = check_calibration(shape, axes, scale, units)
         self.dtype = np.dtype(dtype)
-        if self.axes not in ("tyx", "zyx"):
-            raise InputError(f"labels have axes {axes!r}; use 'tyx' or 'zyx'")
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise InputError(
-                f"labels have shape {self.shape}; it must be (frames, height, width), none of them zero"
-            )
-        if len(self.scale) != 3 or not all(math.isfinite(step) and step > 0 for step in self.scale):
-            raise InputError(
-                f"labels have scale {self.scale}; it must be three positive numbers, for {self.axes}"
-            )
-        if len(self.units) != 3:
-            raise InputError(f"labels have units {self.units}; there must be three, for {self.axes}")
         if self.dtype not in (np.uint8, np.uint16, np.uint32):
             raise InputError(
                 f"labels cannot be written as {self.dtype}; use uint16, or uint32 for ids above 65535"
