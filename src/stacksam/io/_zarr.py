@@ -172,6 +172,14 @@ def _read_multiscales(
     )
 
 
+def axis_letters(axes: Any, source: str) -> str:
+    """Letters of the axes that OME-Zarr metadata names; one that is not known is an error."""
+    letters, _ = _axes(axes, len(axes), source)
+    if "?" in letters or len(set(letters)) < len(letters):
+        raise StackError(f"{source} has axes that are not known: {axes}")
+    return letters
+
+
 def _axes(axes: Any, ndim: int, source: str) -> tuple[str, list[str | None]]:
     """Letters and units of the axes that OME-Zarr metadata names."""
     if axes is None:  # 0.1 and 0.2 have all five, always

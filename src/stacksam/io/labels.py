@@ -37,7 +37,7 @@ __all__ = [
     "write_labels_tiff",
 ]
 
-_MAX_CHUNK = 1024
+MAX_CHUNK = 1024
 _CLASSIC_TIFF_LIMIT = 4 * 2**30 - 2**25
 """Bytes from which on a TIFF needs 64-bit offsets, with some room for headers."""
 
@@ -413,7 +413,7 @@ def _make_group(folder: Path, layout: _Layout, version: str, name: str) -> zarr.
 
     name = name.split(".", maxsplit=1)[0]
     multiscales = layout.multiscales(name)
-    chunks = (1, min(layout.shape[1], _MAX_CHUNK), min(layout.shape[2], _MAX_CHUNK))
+    chunks = (1, min(layout.shape[1], MAX_CHUNK), min(layout.shape[2], MAX_CHUNK))
     folder.mkdir()
     common: dict[str, Any] = {"shape": layout.shape, "chunks": chunks, "dtype": layout.dtype, "fill_value": 0}
     if version == "0.5":

@@ -1,9 +1,9 @@
 """Tracks as an XML file of TrackMate (Ershov et al., 2022), the tracker of Fiji.
 
 A *spot* is an object on a frame, with its outline; an *edge* links two spots; a *track* is all that is
-linked, so a whole family: TrackMate has divisions inside of a track. Places and times are physical, pixel centres at
-integers. The object's id is in each spot's name and in its feature ``OBJECT_ID``. The file is written as
-TrackMate's reader (``fiji.plugin.trackmate.io.TmXmlReader``, version 7) takes it apart.
+linked, so a whole family: TrackMate has divisions inside of a track. Places and times are physical, pixel
+centres at integers. The object's id is in each spot's name and in its feature ``OBJECT_ID``. The file is
+written as TrackMate's reader (``fiji.plugin.trackmate.io.TmXmlReader``, version 7) takes it apart.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ def _outline(image: NDArray[Any], object_id: int, box: NDArray[np.int64]) -> NDA
 
     y0, x0, y1, x1 = box
     mask = np.pad(image[y0:y1, x0:x1] == object_id, 1).astype(float)
-    longest = max(find_contours(mask, 0.5), key=len)
-    corners = approximate_polygon(longest, _TOLERANCE)
+    longest = max(find_contours(mask, 0.5), key=len)  # type: ignore[no-untyped-call]
+    corners = approximate_polygon(longest, _TOLERANCE)  # type: ignore[no-untyped-call]
     corners = corners if len(corners) > 3 else longest  # of a few pixels, all of it
     return np.asarray(corners[:-1] + np.array([y0 - 1, x0 - 1]), np.float64)
 
