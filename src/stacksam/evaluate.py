@@ -46,6 +46,7 @@ from stacksam.metrics import (
     link_by_overlap,
     otsu_watershed,
 )
+from stacksam.tables import Style, figure, text_table
 
 if TYPE_CHECKING:
     from stacksam.session.models import Model
@@ -278,7 +279,7 @@ def session_runner(model: str | Path | Model = "nano") -> Runner:
     return run
 
 
-def format_table(rows: Iterable[EvaluationRow], style: Literal["markdown", "plain"] = "markdown") -> str:
+def format_table(rows: Iterable[EvaluationRow], style: Style = "markdown") -> str:
     """Rows as a table, one line each; figures that are not there show as ``-``."""
     header = ("set", "method", "objects", "IoU prompted", "IoU others", "F prompted", "F others", "seconds")
     body = [
@@ -287,24 +288,14 @@ def format_table(rows: Iterable[EvaluationRow], style: Literal["markdown", "plai
             row.method,
             str(row.objects),
             *(
-                "-" if math.isnan(value) else f"{value:.3f}"
+                figure(value)
                 for value in (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)
             ),
             f"{row.seconds:.1f}",
         )
         for row in rows
     ]
-    widths = [max(len(cells[column]) for cells in (header, *body)) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |" if style == "markdown" else "  ".join(padded).rstrip()
-
-    rule = ["-" * width if column < 2 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return "\n".join([line(header), *([line(rule)] if style == "markdown" else []), *map(line, body)])
+    return text_table(header, body, style, left=2)
 
 
 def run_evaluation(

@@ -266,15 +266,20 @@ def store_frame(
         raise storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
 
 
-def read_labels(source: Source) -> LazyImage:
+def read_labels(source: Source, *, axes: str | None = None) -> LazyImage:
     """Open labels lazily, from any format that :func:`stacksam.io.open_image` opens.
+
+    Parameters
+    ----------
+    source, axes
+        As for :func:`stacksam.io.open_image`.
 
     Raises
     ------
     StackError
         If they are no labels: not integers, or colours.
     """
-    image = open_image(source)
+    image = open_image(source, axes=axes)
     if image.dtype.kind not in "bui" or image.rgb:
         image.close()
         kind = "colours" if image.rgb else f"{image.dtype} values"

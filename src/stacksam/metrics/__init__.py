@@ -25,7 +25,7 @@ from stacksam.metrics.masks import (
     link_by_overlap,
     otsu_watershed,
 )
-from stacksam.metrics.objects import Davis, davis_statistics
+from stacksam.metrics.objects import Davis, davis_statistics, nan_mean
 from stacksam.metrics.overlaps import Overlaps, add_up, assign, count_overlaps, match_objects
 from stacksam.metrics.tracking import (
     Ctc,
@@ -64,6 +64,7 @@ __all__ = [
     "iou",
     "link_by_overlap",
     "match_objects",
+    "nan_mean",
     "otsu_watershed",
     "panoptic_quality",
     "spans_of",
