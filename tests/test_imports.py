@@ -32,7 +32,8 @@ ALLOWED = {
     "session": {"network", "io"},
     "tracks": {"network", "session", "io", "metrics"},
     "evaldata": set(),
-    "evaluate": {"evaldata", "network", "session", "tracks", "io", "metrics", "tables"},
+    "evalprompts": {"evaldata", "session", "metrics"},
+    "evaluate": {"evaldata", "evalprompts", "network", "session", "tracks", "io", "metrics", "tables"},
     "tables": set(),
     "comparison_files": {"io"},
     "comparison": {"comparison_files", "io", "metrics"},
@@ -48,7 +49,15 @@ ALLOWED = {
     | {"console", "outputs", "overview", "prompt_files", "runs"},
     "bench": {"session"},
     "cli_options": {"console", "session"},
-    "cli_evaluate": {"cli_options", "comparison", "comparison_files", "comparison_report", "evaluate", "io"},
+    "cli_evaluate": {
+        "cli_options",
+        "comparison",
+        "comparison_files",
+        "comparison_report",
+        "evalprompts",
+        "evaluate",
+        "io",
+    },
     "cli_models": {"cli_options"},
     "cli": {"network", "session", "tracks", "io", "metrics", "evaluate", "batch"}
     | {

@@ -196,7 +196,8 @@ def _run_suite(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from stacksam.evaluate import PROMPT_KINDS, format_table, run_evaluation
+    from stacksam.evalprompts import PROMPT_KINDS
+    from stacksam.evaluate import format_table, run_evaluation
 
     rows = run_evaluation(
         data=data,

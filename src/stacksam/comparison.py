@@ -252,7 +252,7 @@ def compare(
     reference_lineage = _checked_lineage(reference_lineage, truth, [t.reference for t in times], "reference")
     if ctc is None and not (lineage is None and reference_lineage is None):
         ctc = True
-    found, note = _ctc(times, lineage, reference_lineage, ctc)
+    found, note = _ctc(times, lineage, reference_lineage, ctc, pair.seg_counts())
 
     partners = match_objects(total, match)
     j = _j_values(sequence, total, partners)
@@ -319,6 +319,17 @@ class _Pair:
             ]
             times.append(add_up(planes) if len(planes) > 1 else planes[0])
         return times, (planes if self.axis == "z" else times)
+
+    def seg_counts(self) -> list[Overlaps] | None:
+        """Counts against the masks that the reference has for SEG; None if it has none of its own."""
+        found = []
+        for mask in self._reference.segmentation:
+            planes = range(self.n_planes) if mask.plane is None else (mask.plane,)
+            labels = np.stack([self._labels.read(mask.time, plane) for plane in planes])
+            truth = mask.read()
+            labels = labels[0] if truth.ndim == 2 and len(labels) == 1 else labels
+            found.append(count_overlaps(labels, truth, where=f" (the latter being {mask.path})"))
+        return found or None
 
     def boundaries(self, reference_ids: Sequence[int], partners: Mapping[int, int]) -> NDArray[np.float64]:
         """F of each object on each frame of the sequence, NaN where it is not shown.
@@ -416,11 +427,12 @@ def _ctc(
     lineage: nx.DiGraph | None,
     reference_lineage: nx.DiGraph | None,
     wanted: bool | None,
+    seg_times: Sequence[Overlaps] | None,
 ) -> tuple[Ctc | None, str]:
     if wanted is False:
         return None, "not asked for"
     try:
-        return ctc_measures(times, lineage, reference_lineage), ""
+        return ctc_measures(times, lineage, reference_lineage, seg_times=seg_times), ""
     except InputError as error:
         if wanted:
             raise
