@@ -1,4 +1,4 @@
-"""What a model is asked in an evaluation: prompts made from the truth, clicks that correct, and who answers."""
+"""What a model is asked in an evaluation: prompts from the truth, clicks that correct, and who answers."""
 
 from __future__ import annotations
 
