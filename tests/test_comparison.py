@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import networkx as nx
 import numpy as np
@@ -254,6 +254,57 @@ def test_challenge_folders(tmp_path, frames):
         assert found.tracking.divisions.true_positives == 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_values_are_those_of_the_official_program(tmp_path, seed):
+    """Its own reading and matching of folders of random tracks: merged, split, missed, gone and back."""
+    from ctc_metrics import evaluate_sequence
+
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((5, 24, 30), np.uint16)
+    for object_id in range(1, 9):
+        y, x = 6 * ((object_id - 1) % 4), 15 * ((object_id - 1) // 4)
+        truth[:, y : y + 5, x : x + 9] = object_id
+    labels = np.where(rng.random(truth.shape) < 0.15, 0, truth)
+    for t in range(5):
+        a, b = rng.choice(8, 2, replace=False) + 1
+        labels[t][labels[t] == a] = rng.choice([0, b])
+        labels[t, 20:23, 26:30] = 9
+    folders = []
+    for name, kind, frames in (("01_RES", "res", labels), ("01_GT/TRA", "man", truth)):
+        unbroken, table = without_gaps(frames)
+        folders.append(ctc_folder(tmp_path / name, unbroken, table, kind))
+    seg = folders[1].parent / "SEG"
+    seg.mkdir()
+    for t, frame in enumerate(truth):
+        tifffile.imwrite(seg / f"man_seg{t:03}.tif", frame)
+    official = evaluate_sequence(str(folders[0]), str(seg.parent), ["DET", "SEG", "TRA", "LNK"], threads=1)
+    ours = compare(folders[0], seg.parent).ctc
+    assert 0.2 < ours.tra < 0.98
+    for name in ("seg", "det", "tra", "lnk"):
+        assert getattr(ours, name) == pytest.approx(official[name.upper()])
+    for name, count in ours.operations.items():
+        assert count == official[f"AOGM_{name}"]
+    # The same from files whose tracks have gaps, which become what the folder has.
+    again = compare(labels, truth).ctc
+    assert again.seg == pytest.approx(ours.seg)
+    assert replace(again, seg=ours.seg) == ours
+
+
+def without_gaps(frames):
+    """Frames and table of the challenge: after a gap a new number, whose parent is the one before."""
+    frames, rows, following = frames.copy(), [], 20
+    for object_id in np.unique(frames[frames > 0]).tolist():
+        number, parent = object_id, 0
+        shown = [t for t in range(len(frames)) if (frames[t] == object_id).any()]
+        runs = np.split(shown, np.flatnonzero(np.diff(shown) > 1) + 1)
+        for run in runs:
+            for t in run:
+                frames[t][frames[t] == object_id] = number
+            rows.append(f"{number} {run[0]} {run[-1]} {parent}\n")
+            number, parent, following = following, number, following + 1
+    return frames, "".join(rows)
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_segmentation_truth_of_the_challenge_is_used_for_seg(tmp_path, deep):
     """SEG holds a mask of one frame (or plane), which is twice what was found there."""
@@ -286,6 +337,8 @@ def test_bad_challenge_folders(tmp_path):
     late = ctc_folder(tmp_path / "late", lapse(), TABLE.replace("4 0 3 0", "4 0 3 2"))
     with pytest.raises(InputError, match="object 4 begins on frame 0, but its parent 2"):
         compare(late, good)
+    with pytest.raises(InputError, match="whose axes are known"):
+        compare(good, good, axes="tyx")
     odd = ctc_folder(tmp_path / "odd", lapse(), TABLE)
     tifffile.imwrite(odd / "mask001.tif", lapse()[1, :20])
     with pytest.raises(StackError, match=r"mask001.tif has shape \(20, 60\), but mask000.tif has \(40, 60\)"):

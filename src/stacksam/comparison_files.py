@@ -88,6 +88,11 @@ def open_planes(source: Source | Planes, axes: str | None = None) -> Planes:
         return source
     if isinstance(source, str | os.PathLike) and is_ctc_folder(Path(source).expanduser()):
         folder = Path(source).expanduser()
+        if axes is not None:
+            raise InputError(
+                f"{folder} is a folder of the Cell Tracking Challenge, whose axes are known; leave out "
+                f"axes={axes!r}"
+            )
         found = read_ctc_planes(folder)
         return Planes(
             str(source), found.axes, found.shape, found.read, found.lineage, found.check, found.segmentation
