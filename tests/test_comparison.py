@@ -434,6 +434,7 @@ def test_the_worst_cases_show_both_outlines():
         (2, r"image .*small.tif has shape", ["result.tif", "truth.tif", "-o", "r", "--image", "small.tif"]),
         (2, r"line 1: 'one' is not four", ["result.tif", "truth.tif", "--lineage", "odd.txt"]),
         (4, "is a file", ["result.tif", "truth.tif", "--out", "truth.tif"]),
+        (4, "cannot write to truth.tif/r", ["result.tif", "truth.tif", "--out", "truth.tif/r"]),
     ],
 )
 def test_what_goes_wrong_is_told(files, status, words, arguments):

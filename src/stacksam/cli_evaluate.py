@@ -125,13 +125,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
 
     if image is not None and out is None:
         raise InputError("--image is given without --out; the picture goes to that folder")
-    if out is not None:
-        check_folder(out, overwrite=overwrite)
     graphs: list[nx.DiGraph | None] = [read_lineage(p) if p else None for p in (lineage, reference_lineage)]
     computed, truth = open_planes(labels, axes), open_planes(reference, axes)
     behind = _opened(image, axes)
     if behind is not None:
         check_image(behind, computed)
+    if out is not None:
+        check_folder(out, overwrite=overwrite)
     with reporter(quiet)("comparing", None, "planes") as step:
         found = compare(
             computed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -91,14 +92,13 @@ def write_report(
     """
     paths = dict(zip(("json", "table", "worst"), (folder / name for name in FILES), strict=True))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_json(comparison), indent=2, allow_nan=False)
         paths["json"].write_text(text + "\n", encoding="utf-8")
         paths["table"].write_text(
             format_comparison(comparison, "markdown", most=None) + "\n", encoding="utf-8"
         )
     except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror or error}; choose another") from error
+        raise _no_place(folder, error) from error
     if picture is None:
         del paths["worst"]
     else:
@@ -107,15 +107,21 @@ def write_report(
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """See that a report can go to a folder, before work is done for it.
+    """Make the folder of a report, and see that it can go there, before work is done for it.
 
     Raises
     ------
     StorageError
-        If it is a file, or has a report that may not be overwritten.
+        If it is a file, cannot be made or written to, or has a report that may not be overwritten.
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file; give a folder for the report")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_place(folder, error) from error
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"cannot write to {folder}: no permission; choose another folder")
     there = [name for name in FILES if (folder / name).exists()]
     if there and not overwrite:
         raise StorageError(
@@ -202,6 +208,10 @@ def check_image(image: LazyImage, labels: Planes) -> None:
             f"the image {image.source} has shape {sizes} ({axes}) and the labels {labels.name} have "
             f"{labels.shape} ({labels.axes}); they must be equal"
         )
+
+
+def _no_place(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write to {folder}: {error.strerror or error}; choose another folder")
 
 
 # --- text --------------------------------------------------------------------------------------------------
