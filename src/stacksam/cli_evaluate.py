@@ -26,8 +26,8 @@ from stacksam.errors import InputError
 if TYPE_CHECKING:
     import networkx as nx
 
-    from stacksam.comparison import Comparison
     from stacksam.comparison_files import Planes
+    from stacksam.comparison_result import Comparison
     from stacksam.io import LazyImage
 
 __all__ = ["evaluate"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stacksam.comparison import Comparison, Totals
+from stacksam.comparison_result import Comparison, Totals
 from stacksam.errors import InputError, StorageError
 from stacksam.overview import save_overview
 from stacksam.overview_tile import ACCENT, BRIGHT, DIM, Rgb, Tile, write
