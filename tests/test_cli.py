@@ -518,18 +518,20 @@ def test_evaluate(monkeypatch):
     def run_evaluation(**options):
         asked.update(options)
         options["progress"]("half way")
-        return (evaluation.EvaluationRow("s", "copy", 2, 3, 1.0, 0.5, 1.0, float("nan"), 0.1),)
+        curve = (evaluation.CurvePoint(0, 1.0, 2), evaluation.CurvePoint(1, 0.5, 2))
+        return (evaluation.EvaluationRow("s", "copy", 2, 3, 1.0, 0.5, 1.0, float("nan"), 0.1, curve),)
 
     monkeypatch.setattr(evaluation, "run_evaluation", run_evaluation)
-    result = run("evaluate", "--set", "sample", "--prompt", "box", "--baselines-only", "--json")
+    result = run("evaluate", "--suite", "--set", "sample", "--prompt", "box", "--baselines-only", "--json")
     assert result.exit_code == 0, result.stderr
     (row,) = json.loads(result.stdout)
     assert row["iou_others"] == 0.5
     assert row["boundary_others"] is None
+    assert row["curve"][1] == {"distance": 1, "iou": 0.5, "frames": 2}
     assert result.stderr == "half way\n"
     assert (asked["sets"], asked["prompts"], asked["model"]) == (["sample"], ["box"], None)
-    assert "0.500" in run("evaluate").stdout
+    assert "0.500" in run("evaluate", "--suite").stdout
 
 
 def test_evaluate_with_an_unknown_set():
-    fails(2, "'cells' is unknown", "evaluate", "--set", "cells", "--baselines-only")
+    fails(2, "'cells' is unknown", "evaluate", "--suite", "--set", "cells", "--baselines-only")

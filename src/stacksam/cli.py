@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stacksam import __version__
+from stacksam.cli_evaluate import evaluate
 from stacksam.cli_models import models_app
 from stacksam.cli_options import (
     EPILOG,
@@ -86,6 +87,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
+app.command(epilog=EPILOG)(evaluate)
 
 
 def main() -> None:
@@ -369,40 +371,6 @@ def info(
     if frames["channels"]:
         show(f"channels {', '.join(map(str, frames['channels']))}")
     show(f"intensity {low} to {high} (black to white)")
-
-
-@app.command(epilog=EPILOG)
-def evaluate(
-    data: Annotated[
-        Path | None, option("--data", about="Folder of data sets. Default: $STACKSAM_EVALDATA")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, option("--set", about="Which sets; may be repeated. Default: all.")
-    ] = None,
-    prompts: Annotated[
-        list[str] | None, option("--prompt", about="click, box, mask; may be repeated.")
-    ] = None,
-    max_objects: Annotated[int, option("--max-objects", about="Most objects of a stack; 0: all.")] = 20,
-    baselines_only: Annotated[bool, option("--baselines-only", about="Run no model.")] = False,
-    model: ModelOption = "nano",
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a model on stacks with known truth, beside two baselines."""
-    from stacksam.evaluate import PROMPT_KINDS, format_table, run_evaluation
-
-    rows = run_evaluation(
-        data=data,
-        model=None if baselines_only else model,
-        sets=sets or (),
-        prompts=prompts or PROMPT_KINDS,
-        max_objects=max_objects,
-        progress=None if quiet else tell,
-    )
-    if as_json:
-        show_json([dataclasses.asdict(row) for row in rows])
-    else:
-        show(format_table(rows, "plain"))
 
 
 @app.command(epilog=EPILOG)
