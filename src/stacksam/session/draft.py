@@ -71,9 +71,7 @@ class Draft:
         record = self._records.get((object_id, frame)) or self._own(self._store.get, object_id, frame)
         return None if record is None else replace(record, locked=row.locked, stale=row.stale)
 
-    def _own(
-        self, read: Callable[[int, int], Record | None], object_id: int, frame: int
-    ) -> Record | None:
+    def _own(self, read: Callable[[int, int], Record | None], object_id: int, frame: int) -> Record | None:
         """What is on disk, perhaps as another object's."""
         origin, cuts = self._origin(object_id, frame)
         record = None if origin is None else read(origin, frame)

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.session.actions import prompts_to_json
 from stacksam.session.compose import compose
+from stacksam.session.family import Family
 from stacksam.session.folder import claim, open_labels, write_json
 from stacksam.session.journal import Journal
+from stacksam.session.links import check_links
 from stacksam.session.models import Model
 from stacksam.session.needs import Needs, needs
 from stacksam.session.objects import Objects
@@ -49,7 +51,7 @@ from stacksam.session.update import Update
 __all__ = ["Direction", "Session", "Update"]
 
 
-class Session:
+class Session(Family):
     """Prompt objects on any frame of a stack and follow them through it.
 
     Parameters
@@ -298,6 +300,7 @@ class Session:
                 self._objects.check_new(object_id)
             with self._journal.action("add", {"prompts": prompts_to_json(checked)}) as draft:
                 answers = {place: self._objects.say(*place, group, draft) for place, group in places.items()}
+                check_links(draft, {object_id for object_id, _ in places})
         return Update.of(answers[checked[-1].object_id, checked[-1].frame])
 
     def remove(self, *prompts: Prompt) -> Update | None:
@@ -361,6 +364,7 @@ class Session:
             told = {"old": prompts_to_json([old]), "new": prompts_to_json([new])}
             with self._journal.action("replace", told) as draft:
                 record = self._objects.replace(old, new, draft)
+                check_links(draft, (old.object_id, new.object_id))
         return Update.of(record)
 
     def remove_object(self, *object_ids: int) -> None:
@@ -450,6 +454,7 @@ class Session:
                 raise InputError(f"object {into} cannot be merged into itself; give ids of other objects")
             with self._journal.action("merge", {"into": into, "others": wanted}) as draft:
                 records = merge(self._objects, draft, into, wanted, self.stack.frame_shape)
+                check_links(draft, (into,))
         return tuple(Update.of(record) for record in records)
 
     def split(self, object_id: int, frame: int) -> tuple[int, ...]:
