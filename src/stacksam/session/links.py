@@ -65,8 +65,8 @@ def check_links(draft: Draft, object_ids: Collection[int]) -> None:
             raise InputError(
                 f"object {daughter} would begin on frame {first}, but its parent {parent} is seen until "
                 f"frame {last}, and a daughter begins after that; give what comes later of the parent "
-                f"another id (split_track({parent}, {first})), take the wrong masks away (mark_absent), or unlink "
-                f"{daughter}"
+                f"another id (split_track({parent}, {first})), take wrong masks away (mark_absent), or "
+                f"unlink {daughter}"
             )
 
 
