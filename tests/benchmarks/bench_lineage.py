@@ -2,22 +2,25 @@
 
 ``python tests/benchmarks/bench_lineage.py [--frames 60] [--seed 0] [--model nano] [--threads 2]``
 
-Cells of the first frame are given as true masks, and those that enter later as true masks where they enter, so
-that the figures are of following and of divisions alone. *Automatic* accepts proposals from a confidence of 0.5
+Cells of the first frame are given as true masks, and those that enter later as true masks where they enter,
+so the figures are of following and of divisions alone. *Automatic* accepts proposals from a confidence of 0.5
 on. *Answered* asks an oracle of each proposal, as a person would be asked: it says yes where the truth has a
-division of this cell within a frame, and no otherwise; it draws nothing. If py-ctcmetrics or traccuracy is
-installed, DET, SEG and TRA of the Cell Tracking Challenge are printed as well.
+division of this cell within a frame, and no otherwise; it draws nothing. If py-ctcmetrics is installed,
+DET, SEG and TRA of the Cell Tracking Challenge are printed as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
+import tifffile
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
@@ -87,9 +90,32 @@ def run(cells: DividingCells, name: str, *, answered: bool, find: Finder) -> str
     )
 
 
-def ctc(labels: np.ndarray, lineage: object, cells: DividingCells) -> str:
-    """DET, SEG and TRA, where a package that computes them is installed."""
-    return "– | – | –"
+def ctc(labels: np.ndarray, lineage: nx.DiGraph, cells: DividingCells) -> str:
+    """DET, SEG and TRA, where the package that computes them is installed."""
+    try:
+        from ctc_metrics import evaluate_sequence
+    except ModuleNotFoundError:
+        return "– | – | –"
+    with tempfile.TemporaryDirectory() as folder:
+        result, truth = Path(folder, "01_RES"), Path(folder, "01_GT")
+        write(result, "mask", "res_track.txt", labels, lineage)
+        write(truth / "TRA", "man_track", "man_track.txt", cells.labels, cells.lineage)
+        write(truth / "SEG", "man_seg", "unused.txt", cells.labels, cells.lineage)
+        found = evaluate_sequence(str(result), str(truth), metrics=["DET", "SEG", "TRA"], threads=1)
+    return " | ".join(f"{found[name]:.3f}" for name in ("DET", "SEG", "TRA"))
+
+
+def write(folder: Path, stem: str, table: str, labels: np.ndarray, lineage: nx.DiGraph) -> None:
+    """Labels and links as the Cell Tracking Challenge has them."""
+    folder.mkdir(parents=True)
+    seen: dict[int, list[int]] = {}
+    for frame, values in enumerate(labels):
+        tifffile.imwrite(folder / f"{stem}{frame:03d}.tif", values.astype(np.uint16))
+        for number in np.unique(values).tolist():
+            seen.setdefault(number, []).append(frame)
+    parents = {daughter: parent for parent, daughter in lineage.edges if {parent, daughter} <= seen.keys()}
+    rows = [f"{i} {seen[i][0]} {seen[i][-1]} {parents.get(i, 0)}" for i in sorted(seen) if i]
+    (folder / table).write_text("\n".join(rows) + "\n")
 
 
 def main() -> None:

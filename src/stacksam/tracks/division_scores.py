@@ -1,10 +1,9 @@
 """How well divisions were found, against a truth of labels and links.
 
-A true division is found if one was said within `tolerance` frames of it whose parent and both daughters are the
-true ones. Who is who is told by the overlap of masks: parents on the last frame before both divisions, daughters
-on the first frame on which all of them are there. This is the division F1 of the trackers' literature (for one,
-Ulman et al., "An objective comparison of cell-tracking algorithms", Nature Methods 2017, there *BC(i)*), with
-matching by IoU.
+A true division is found if one was said within some frames of it, and its parent and daughters are the true
+ones. Who is who is told by the overlap of masks: parents on the last frame before both divisions, daughters
+on the first frame on which all are there. It is the branching correctness BC(i) of Ulman et al. ("An
+objective comparison of cell-tracking algorithms", Nature Methods 2017), but with masks matched by their IoU.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class DivisionScores:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 1 where there is nothing to be found and nothing was said."""
+        """Harmonic mean of precision and recall; 1 where there is nothing to be found, or said."""
         total = 2 * len(self.right) + len(self.wrong) + len(self.missed)
         return 2 * len(self.right) / total if total else 1.0
 
