@@ -239,7 +239,8 @@ def follow_with_divisions(
     if not session.object_ids:
         raise InputError("there are no prompts; add a point, a box or a mask before following")
     for frame in range(low, high + 1):
-        _follow(session, low, frame)
+        since = max(low, frame - LOOK_AHEAD)  # all before that is done
+        _follow(session, since, frame)
         for mask in newcomers(session, frame) if newcomers is not None else ():
             session.add(Mask(frame, session.next_id, mask))
         due = frame - LOOK_AHEAD + 1
@@ -253,7 +254,7 @@ def follow_with_divisions(
                 yield division
             elif yes is False and decide is not None:
                 reject(session, division)
-        _follow(session, low, frame)
+        _follow(session, since, frame)
 
 
 def _follow(session: Session, first: int, last: int) -> None:
