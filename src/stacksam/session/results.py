@@ -44,6 +44,8 @@ CREATE INDEX IF NOT EXISTS records_without_masks ON records ({", ".join(SCORED)}
 INSERT OR IGNORE INTO meta VALUES ('format_version', '{FORMAT_VERSION}');
 COMMIT;
 """
+# An older version may go on with what it wrote itself, until this is in it, which it does not know.
+_NEWER = ("parent:", "rejected:")
 _PLACE = "object_id = ? AND frame = ?"
 
 
@@ -405,6 +407,8 @@ class ResultStore:
 
     def set_state(self, key: str, value: Any) -> None:
         """Set or, with None, remove one entry of the state."""
+        if key.startswith(_NEWER):
+            self._run("UPDATE meta SET value = ? WHERE key = 'format_version'", str(FORMAT_VERSION))
         if value is None:
             self._run("DELETE FROM state WHERE key = ?", key)
         else:
@@ -428,8 +432,6 @@ class ResultStore:
 
     def write_action(self, number: int, value: dict[str, Any], changed: dict[str, Any]) -> None:
         """Write an action: what was done, and each changed entry of the state before and after."""
-        # An older version may read what it wrote itself, until something is added that it does not know.
-        self._run("UPDATE meta SET value = ? WHERE key = 'format_version'", str(FORMAT_VERSION))
         self._run(
             "INSERT OR REPLACE INTO actions VALUES (?, 0, ?, ?)",
             number,
