@@ -12,6 +12,7 @@ DET, SEG and TRA of the Cell Tracking Challenge are printed as well.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -27,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from stacksam import Mask, Session, load_model, open_stack
 from stacksam.dividing import DividingCells, dividing_cells
-from stacksam.tracks.division_scores import division_scores
 from stacksam.tracks.divisions import Division, follow_with_divisions
+from stacksam.tracks.scoring import division_scores
 
 Finder = Callable[[Session, int], Iterable[np.ndarray]]
 
@@ -101,7 +102,8 @@ def ctc(labels: np.ndarray, lineage: nx.DiGraph, cells: DividingCells) -> str:
         write(result, "mask", "res_track.txt", labels, lineage)
         write(truth / "TRA", "man_track", "man_track.txt", cells.labels, cells.lineage)
         write(truth / "SEG", "man_seg", "unused.txt", cells.labels, cells.lineage)
-        found = evaluate_sequence(str(result), str(truth), metrics=["DET", "SEG", "TRA"], threads=1)
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it finds
+            found = evaluate_sequence(str(result), str(truth), metrics=["DET", "SEG", "TRA"], threads=1)
     return " | ".join(f"{found[name]:.3f}" for name in ("DET", "SEG", "TRA"))
 
 

@@ -174,7 +174,9 @@ class Seeing(DiscPredictor):
             y0, x0, y1, x1 = before.bbox
             was[y0:y1, x0:x1] = before.mask
             near = [TRUTH[frame] == i for i in np.unique(TRUTH[frame][was]) if i]
-            if self.how == "halved" or len(near) < 2:
+            if self.how == "late" and frame == DIVIDES and len(near) == 2:  # neither one nor both
+                near = [disc(*np.argwhere(near[1]).mean(axis=0), 9.6)]
+            elif self.how in ("halved", "late") or len(near) < 2:
                 near = near[-1:]
             elif self.how == "lost":
                 near = []
@@ -235,6 +237,14 @@ def test_following_goes_on_with_daughters(session, monkeypatch, tmp_path, how, n
     with replay(session.save(tmp_path / "s.json"), session.stack, session.model) as again:
         assert np.array_equal(labels(again), made)
         assert sorted(again.lineage.edges) == sorted(lineage.edges)
+
+
+def test_a_frame_that_shows_neither_one_nor_two_delays_the_division(session, monkeypatch):
+    monkeypatch.setattr(Seeing, "how", "late")
+    (found,) = follow_with_divisions(session)
+    assert (found.frame, found.parent) == (DIVIDES + 1, 1)
+    assert found.factors["persistence"] == pytest.approx(3 / 4)
+    assert division_scores(labels(session), session.lineage, TRUTH, LINEAGE).f1 == 1.0
 
 
 def follow(session):

@@ -154,3 +154,13 @@ def test_what_cannot_be_drawn_is_an_error():
         lineage_tree(None, {1: (0, 1)}, width=20)
     with pytest.raises(InputError, match="begins on frame 1"):
         lineage_tree(nx.DiGraph([(1, 2)]), {1: (0, 1), 2: (1, 1)})
+
+
+def test_no_public_name_is_that_of_a_module():
+    import pkgutil
+
+    import stacksam.tracks
+
+    modules = {module.name for module in pkgutil.iter_modules(stacksam.tracks.__path__)}
+    assert not modules & set(stacksam.tracks.__all__)  # importing the module would hide the name
+    assert set(stacksam.tracks._HOMES) == set(stacksam.tracks.__all__)

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stacksam.tracks.division_scores import DivisionScores, division_scores
     from stacksam.tracks.divisions import (
         Daughter,
         Division,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         spans_of,
         tracks_data,
     )
+    from stacksam.tracks.scoring import DivisionScores, division_scores
     from stacksam.tracks.tree import lineage_tree
 
 __all__ = [
@@ -56,12 +56,12 @@ __all__ = [
 _HOMES = {
     "Daughter": "divisions",
     "Division": "divisions",
-    "DivisionScores": "division_scores",
+    "DivisionScores": "scoring",
     "Event": "lineage",
     "accept": "divisions",
     "check_lineage": "lineage",
     "descendants": "lineage",
-    "division_scores": "division_scores",
+    "division_scores": "scoring",
     "events": "lineage",
     "follow_with_divisions": "divisions",
     "generations": "lineage",

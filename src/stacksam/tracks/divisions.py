@@ -19,7 +19,8 @@ distance    from P's centre to the middle between the daughters' centres, in dia
             at 2.2
 persistence share of the three frames from the division on, on which both daughters are told apart: in two
             parts of P of comparable size, as P at no more than 0.8 of its area, or as objects of their own.
-            Frames of which nothing is known yet count half
+            Frames of which nothing is known yet count half, and one between P and the division, which
+            shows neither, is a fourth that does not count
 alone       share of either daughter, the worse, that other objects cover: 1 up to 0.1, 0 at 0.5
 =========== =============================================================================================
 """
@@ -48,6 +49,7 @@ LEAST = 0.1  # confidence of what is worth to be asked
 LOOK_AHEAD = 3  # frames from the division on, that tell whether it lasts
 
 _NEAR = 2.2  # diameters of the parent between it and a newcomer, at most
+_MISSING = 0.7  # of the parent's area, at most, for another daughter to be asked for
 _HALVED = 0.8  # of the parent's area, at most, where it went on as one daughter
 _SAME = 2  # frames between two proposals that are the same division
 
@@ -281,18 +283,29 @@ def _of(known: Known, parent: int, low: int, high: int, ask: _Probe | None) -> I
                 for other in near[:i]:
                     yield _judged(known, parent, frame, before, (other, one), "lost")
             continue
-        own = Daughter(parent, frame, now.bbox, now.mask)
-        yield from (_judged(known, parent, frame, before, (own, one), "halved") for one in near)
         if not any(f >= frame for f in settled):
             two = _two(now)
             if two is not None and _two(before) is None:
                 pair = tuple(Daughter(None, frame, part.bbox, part.mask) for part in two)
                 yield _judged(known, parent, frame, before, (pair[0], pair[1]), "parts")
-        if ask is not None and not near and frame not in settled and now.area < 0.7 * before.area:
-            other_half = ask(frame, before, now)
-            if other_half is not None:
-                sister = Daughter(None, frame, other_half.bbox, other_half.mask)
-                yield _judged(known, parent, frame, before, (own, sister), "halved")
+        own = Daughter(parent, frame, now.bbox, now.mask)
+        yield from (_judged(known, parent, frame, before, (own, one), "halved") for one in near)
+        if ask is not None and not near and frame not in settled:
+            yield from _with_probe(known, own, before, ask)
+
+
+def _with_probe(known: Known, own: Daughter, before: Part, ask: _Probe) -> Iterator[Division]:
+    """Divisions of an object that halved, where the other daughter is no object yet."""
+    parent, frame = own.object_id or 0, own.frame
+    for lag in (1, 2):
+        # With 2, the frame between shows the one and something of the other, and is neither.
+        was = before if lag == 1 else known.part(parent, frame - 2)
+        if was is None or own.part.area >= _MISSING * was.area:
+            continue
+        other = ask(frame, was, own.part)
+        if other is not None:
+            sister = Daughter(None, frame, other.bbox, other.mask)
+            yield _judged(known, parent, frame, was, (own, sister), "halved", unclear=lag - 1)
 
 
 def _newcomers(known: Known, parent: int, before: Part, frame: int) -> list[Daughter]:
@@ -321,7 +334,13 @@ def _two(part: Part) -> tuple[Part, Part] | None:
 
 
 def _judged(
-    known: Known, parent: int, frame: int, before: Part, daughters: tuple[Daughter, Daughter], kind: str
+    known: Known,
+    parent: int,
+    frame: int,
+    before: Part,
+    daughters: tuple[Daughter, Daughter],
+    kind: str,
+    unclear: int = 0,
 ) -> Division:
     """A division with its factors."""
     one, other = daughters[0].part, daughters[1].part
@@ -336,14 +355,20 @@ def _judged(
         "size": _ramp(total, 0.35, 0.7) * _ramp(total, 2.0, 1.35),
         "overlap": 0.2 + 0.8 * _ramp(covered, 0.0, 0.5),
         "distance": distance,
-        "persistence": _persistence(known, parent, frame, before, daughters, kind),
+        "persistence": _persistence(known, parent, frame, before, daughters, kind, unclear),
         "alone": _ramp(_covered(known, parent, daughters), 0.5, 0.1),
     }
     return Division(frame, parent, daughters, float(np.prod(list(factors.values()))), factors)
 
 
 def _persistence(
-    known: Known, parent: int, frame: int, before: Part, daughters: tuple[Daughter, Daughter], kind: str
+    known: Known,
+    parent: int,
+    frame: int,
+    before: Part,
+    daughters: tuple[Daughter, Daughter],
+    kind: str,
+    unclear: int = 0,
 ) -> float:
     """Share of the frames from the division on, on which both daughters are told apart."""
 
@@ -359,7 +384,7 @@ def _persistence(
         # A newcomer that is found a frame late was there.
         return float(all(later < d.frame or known.part(d.object_id or 0, later) is not None for d in others))
 
-    return sum(lasts(frame + k) for k in range(LOOK_AHEAD)) / LOOK_AHEAD
+    return sum(lasts(frame + k) for k in range(LOOK_AHEAD)) / (LOOK_AHEAD + unclear)
 
 
 def _covered(known: Known, parent: int, daughters: tuple[Daughter, Daughter]) -> float:
