@@ -465,8 +465,8 @@ def consistent(session):
     labels(session)
 
 
-@settings(max_examples=15)
-@given(st.lists(steps, max_size=10))
+@settings(max_examples=10)
+@given(st.lists(steps, max_size=8))
 def test_links_and_results_fit_whatever_is_done(steps):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stacksam.session.session.Predictor", DiscPredictor)

@@ -285,7 +285,8 @@ class Session(Family):
         Raises
         ------
         InputError
-            If there is none, or one cannot be used; then none was added.
+            If there is none, one cannot be used, or the object would be seen on a frame of its parent or of
+            its daughters; then none was added.
         StorageError
             If the answers cannot be written; then none was added either.
         """
@@ -330,6 +331,7 @@ class Session(Family):
             with self._journal.action("remove", {"prompts": prompts_to_json(checked)}) as draft:
                 for prompt in checked:
                     record = self._objects.unsay(prompt, draft)
+                check_links(draft, {prompt.object_id for prompt in checked})
         return None if record is None else Update.of(record)
 
     def replace(self, old: Prompt, new: Prompt) -> Update:
@@ -522,7 +524,9 @@ class Session(Family):
             candidate, record = found[place]
             arguments = {"object_id": record.object_id, "frame": record.frame, "index": place}
             with self._journal.action("choose", arguments) as draft:
-                return Update.of(self._objects.choose(record, candidate, draft))
+                chosen = self._objects.choose(record, candidate, draft)
+                check_links(draft, (record.object_id,))
+            return Update.of(chosen)
 
     def lock(self, object_id: int, frames: Iterable[int]) -> None:
         """Approve frames of an object: they stay as they are, and shield what lies behind them.
