@@ -217,18 +217,19 @@ def test_a_device_that_is_not_here(cells, checkpoint):
     fails(2, "warp", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--device", "warp")
 
 
-def test_a_scope_is_taken_or_told(cells, checkpoint, segment, monkeypatch):
+def test_scope_and_canvas_are_taken_or_told(cells, checkpoint, segment, monkeypatch):
     given = []
 
     def opened(*arguments, settings=None):
-        given.append(settings and settings.scope)
+        given.append(settings and (settings.scope, settings.canvas))
         return Session(*arguments, settings=settings)
 
     monkeypatch.setattr("stacksam.session.session.Session", opened)
     for scope in ("full", "window"):
         assert segment("--scope", scope, "-o", scope, "--no-overview").exit_code == 0
     assert segment("-o", "none", "--no-overview").exit_code == 0
-    assert given == ["full", "window", None]
+    assert segment("--canvas", "native", "-o", "native", "--no-overview").exit_code == 0
+    assert given == [("full", "frame"), ("window", "frame"), None, ("full", "native")]
     fails(2, "scope.*some", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--scope", "some")
 
 
@@ -319,6 +320,29 @@ def test_another_format_is_added_without_computing_again(cells, segment, monkeyp
     folder = cells / "cells.stacksam"
     for name in ("labels.ome.tif", "labels-0.4.ome.zarr"):
         assert np.array_equal(labels_of(folder / name), labels_of(folder / "labels.tif"))
+
+
+def test_results_in_formats_of_other_programs(cells, segment):
+    """What a run writes, and what is made later of its folder, is the same; wrong ones cost no computing."""
+    formats = ("-f", "ctc", "-f", "csv", "-f", "tiff")
+    asked = ("--labels", "truth.tif", "--labels-frame", "2", "--first", "2", "--last", "2")
+    first = segment(*asked, *formats, "--no-overview", "--json", points=())
+    assert first.exit_code == 0, first.stderr
+    assert (cells / "cells.stacksam" / "ctc" / "res_track.txt").read_text() == "1 2 2 0\n2 2 2 0\n"
+    assert set(json.loads(first.stdout)["files"]) == {"ctc", "csv", "tiff", "session"}
+    folder = cells / "cells.stacksam"
+    later = run("export", folder, *formats, "-o", "later", "--image", "cells.tif", "-q")
+    assert later.exit_code == 0, later.stderr
+    for name in ("measurements.csv", "ctc/res_track.txt"):
+        assert (folder / name).read_bytes() == (cells / "later" / name).read_bytes()
+    assert np.array_equal(labels_of(folder / "labels.tif"), labels_of("later/labels.tif"))
+
+    wrong = segment("-f", "ctc", "-o", "none", points=("0,70000,16,14",))
+    assert wrong.exit_code == 2
+    assert "ids up to 65535" in wrong.stderr
+    inside = segment("-f", "image-labels", "-o", "none")
+    assert "stacksam export" in inside.stderr
+    assert not Path("none").exists()
 
 
 def test_results_are_replaced_only_on_request(cells, segment):
@@ -494,18 +518,20 @@ def test_evaluate(monkeypatch):
     def run_evaluation(**options):
         asked.update(options)
         options["progress"]("half way")
-        return (evaluation.EvaluationRow("s", "copy", 2, 3, 1.0, 0.5, 1.0, float("nan"), 0.1),)
+        curve = (evaluation.CurvePoint(0, 1.0, 2), evaluation.CurvePoint(1, 0.5, 2))
+        return (evaluation.EvaluationRow("s", "copy", 2, 3, 1.0, 0.5, 1.0, float("nan"), 0.1, curve),)
 
     monkeypatch.setattr(evaluation, "run_evaluation", run_evaluation)
-    result = run("evaluate", "--set", "sample", "--prompt", "box", "--baselines-only", "--json")
+    result = run("evaluate", "--suite", "--set", "sample", "--prompt", "box", "--baselines-only", "--json")
     assert result.exit_code == 0, result.stderr
     (row,) = json.loads(result.stdout)
     assert row["iou_others"] == 0.5
     assert row["boundary_others"] is None
+    assert row["curve"][1] == {"distance": 1, "iou": 0.5, "frames": 2}
     assert result.stderr == "half way\n"
     assert (asked["sets"], asked["prompts"], asked["model"]) == (["sample"], ["box"], None)
-    assert "0.500" in run("evaluate").stdout
+    assert "0.500" in run("evaluate", "--suite").stdout
 
 
 def test_evaluate_with_an_unknown_set():
-    fails(2, "'cells' is unknown", "evaluate", "--set", "cells", "--baselines-only")
+    fails(2, "'cells' is unknown", "evaluate", "--suite", "--set", "cells", "--baselines-only")

@@ -15,8 +15,10 @@ import tifffile
 
 from stacksam import evaluate as evaluation
 from stacksam.errors import InputError, StackError, StorageError
+from stacksam.evalprompts import prompt_of
 from stacksam.evaluate import (
     Clip,
+    CurvePoint,
     Dataset,
     EvaluationRow,
     available_sets,
@@ -131,6 +133,66 @@ def test_objects_are_thinned_evenly_and_small_ones_left_out():
     assert prompted == [[1, 25, 49, 74, 98], list(range(1, 99)), list(range(1, 99))]
 
 
+def test_corrective_clicks_are_placed_by_the_rule():
+    """A runner that takes the click for a square of 6 px, and then paints what each correction points at."""
+    clip = moving_squares()
+    clicks = []
+
+    def run(images, prompts, volume, corrections=None):
+        masks = {}
+        for prompt in prompts:
+            y, x = prompt.value
+            masks[prompt.object_id] = np.zeros((40, 60), bool)
+            masks[prompt.object_id][y - 3 : y + 3, x - 3 : x + 3] = True
+            masks[prompt.object_id][0:3, 50:60] = True  # and something far away
+        for _ in range(corrections.rounds if corrections else 0):
+            for object_id, mask in masks.items():
+                click = corrections.next(object_id, mask)
+                if click is None:
+                    continue
+                clicks.append((object_id, click.positive, click.value))
+                if click.positive:
+                    mask[clip.labels[click.frame] == object_id] = True
+                else:
+                    mask[0:3, 50:60] = False
+        return {(object_id, 0): mask for object_id, mask in masks.items()}
+
+    methods = ["click", "click+1", "click+3"]
+    rows = evaluate([Dataset("s", (clip,))], run, methods, baselines=False)
+    assert [row.method for row in rows] == methods
+    first = [36 / (100 + 30), 36 / (144 + 30)]
+    after_one = [100 / 130, 144 / 174]
+    assert [row.iou_prompted for row in rows] == pytest.approx([np.mean(first), np.mean(after_one), 1])
+    # The ring that was missed is larger than what is too much; and when all is right, no third click comes.
+    once = [(object_id, positive) for object_id, positive, _ in clicks]
+    assert once == [(1, True), (2, True), (1, True), (2, True), (1, False), (2, False)]
+    for object_id, positive, (y, x) in clicks:
+        assert (clip.labels[0, y, x] == object_id) == positive
+    assert clicks[-1][2] == (1, 51)
+
+
+def test_the_curve_goes_from_the_prompted_frame_to_the_last():
+    """Object 1 is copied and so lost bit by bit; 2 ends after frame 2, and its copy does not."""
+    clip = moving_squares()
+    (row,) = evaluate([Dataset("s", (clip,))], copying, ["mask"], baselines=False)
+    first = [(10 - 3 * d) / (10 + 3 * d) for d in range(5) if d < 4] + [0]
+    second = [(12 - 2 * d) / (12 + 2 * d) for d in range(3)] + [0, 0]
+    assert [point.distance for point in row.curve] == [0, 1, 2, 3, 4]
+    assert [point.iou for point in row.curve] == pytest.approx(np.mean([first, second], axis=0))
+    assert {point.frames for point in row.curve} == {2}
+
+
+def test_the_curve_of_a_volume_is_of_both_ways():
+    clip = moving_squares(volume=True)
+    clip.labels[clip.labels == 2] = 0
+    (row,) = evaluate([Dataset("s", (clip,))], copying, ["mask"], baselines=False)
+    assert row.curve == (
+        CurvePoint(0, 1.0, 1),
+        CurvePoint(1, pytest.approx(7 / 13), 2),
+        CurvePoint(2, 0.25, 2),
+    )
+
+
 def test_frames_empty_in_truth_and_prediction_are_skipped():
     truth = np.zeros((4, 8, 8), bool)
     truth[0, :4, :4] = truth[1, :4, :4] = True
@@ -182,6 +244,9 @@ def test_bad_arguments_are_told():
     dataset = Dataset("s", (moving_squares(),))
     with pytest.raises(InputError, match="'scribble' is unknown; choose from click, box, mask"):
         evaluate([dataset], copying, ["scribble"])
+    for method in ("click+0", "click+x", "box+1", "click+"):
+        with pytest.raises(InputError, match=r"choose from click, box, mask, click\+1, click\+3"):
+            evaluate([dataset], copying, [method])
     with pytest.raises(InputError, match="max_objects is -1"):
         evaluate([dataset], copying, max_objects=-1)
     with pytest.raises(InputError, match=r"object 1 on frame 0 has shape \(3, 3\)"):
@@ -261,7 +326,7 @@ def test_session_runner_prompts_all_objects_in_one_session(fake_package, volume,
 def test_session_runner_translates_every_kind_of_prompt(fake_package):
     clip = moving_squares(1)
     colour = replace(clip, images=np.repeat(clip.images[..., np.newaxis], 3, -1))
-    prompts = [evaluation._prompt(clip, 1, kind) for kind in ("mask", "click", "box")]
+    prompts = [prompt_of(clip, 1, kind) for kind in ("mask", "click", "box")]
     for prompt in prompts:
         session_runner()(colour.images, [prompt], False)
     mask, click, box = (call[1] for call in fake_package if call[0] == "add")
@@ -269,6 +334,15 @@ def test_session_runner_translates_every_kind_of_prompt(fake_package):
     assert click.yx == (8, 8)
     assert box.yxyx == (4, 4, 13, 13)
     assert fake_package[0][1] == ((1, 40, 60, 3), "tyxc", "t")
+
+
+def test_session_runner_corrects_until_nothing_is_wrong(fake_package):
+    """The stand-in finds nothing, whatever is said; so each round has a click for each object."""
+    clip = moving_squares(1)
+    evaluate([Dataset("s", (clip,))], session_runner("nano"), ["click+1", "click+3"], baselines=False)
+    added = [[(p.object_id, p.yx, p.positive) for p in call[1:]] for call in fake_package if call[0] == "add"]
+    clicks = [(1, (8, 8), True), (2, (25, 13), True)]
+    assert added == [clicks] * (2 + 4)
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stacksam import __version__
+from stacksam.cli_evaluate import evaluate
 from stacksam.cli_models import models_app
 from stacksam.cli_options import (
     EPILOG,
     AtOption,
     AxesOption,
     BoxOption,
+    CanvasOption,
     ChannelsOption,
     ConsensusOption,
     DeviceOption,
@@ -86,6 +88,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
+app.command(epilog=EPILOG)(evaluate)
 
 
 def main() -> None:
@@ -136,6 +139,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     scope: ScopeOption = None,
+    canvas: CanvasOption = None,
     max_memory: MaxMemoryOption = None,
     disk_cache: DiskCacheOption = None,
     out: OutOption = None,
@@ -158,7 +162,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     from stacksam.runs import check_span, follow
     from stacksam.session.stack import open_stack
 
-    settings = session_settings(scope, max_memory, disk_cache)
+    settings = session_settings(scope, canvas, max_memory, disk_cache)
     given = [reading.point_from_text(text) for text in point or ()]
     given += [reading.point_from_text(text, positive=False) for text in negative or ()]
     given += [reading.box_from_text(text) for text in box or ()]
@@ -375,40 +379,6 @@ def info(
     if frames["channels"]:
         show(f"channels {', '.join(map(str, frames['channels']))}")
     show(f"intensity {low} to {high} (black to white)")
-
-
-@app.command(epilog=EPILOG)
-def evaluate(
-    data: Annotated[
-        Path | None, option("--data", about="Folder of data sets. Default: $STACKSAM_EVALDATA")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, option("--set", about="Which sets; may be repeated. Default: all.")
-    ] = None,
-    prompts: Annotated[
-        list[str] | None, option("--prompt", about="click, box, mask; may be repeated.")
-    ] = None,
-    max_objects: Annotated[int, option("--max-objects", about="Most objects of a stack; 0: all.")] = 20,
-    baselines_only: Annotated[bool, option("--baselines-only", about="Run no model.")] = False,
-    model: ModelOption = "nano",
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a model on stacks with known truth, beside two baselines."""
-    from stacksam.evaluate import PROMPT_KINDS, format_table, run_evaluation
-
-    rows = run_evaluation(
-        data=data,
-        model=None if baselines_only else model,
-        sets=sets or (),
-        prompts=prompts or PROMPT_KINDS,
-        max_objects=max_objects,
-        progress=None if quiet else tell,
-    )
-    if as_json:
-        show_json([dataclasses.asdict(row) for row in rows])
-    else:
-        show(format_table(rows, "plain"))
 
 
 @app.command(epilog=EPILOG)

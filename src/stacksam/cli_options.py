@@ -125,6 +125,13 @@ class Sight(StrEnum):
     WINDOW = "window"
 
 
+class Canvas(StrEnum):
+    """What an official model sees a frame as."""
+
+    FRAME = "frame"
+    NATIVE = "native"
+
+
 class LabelsAs(StrEnum):
     """What an object of a label image becomes."""
 
@@ -261,6 +268,15 @@ ScopeOption = Annotated[
         panel=_M,
     ),
 ]
+CanvasOption = Annotated[
+    Canvas | None,
+    option(
+        "--canvas",
+        about="What an official model sees: frame, squeezed to its input, or native: objects small on that "
+        "at a scale that suits them. Default: frame",
+        panel=_M,
+    ),
+]
 MaxMemoryOption = Annotated[
     float | None,
     option("--max-memory", about="Gigabytes of memory to get by with. Default: no ceiling.", panel=_M),
@@ -298,7 +314,7 @@ JsonOption = Annotated[bool, option("--json", about="Print the results as JSON."
 
 
 def session_settings(
-    scope: Sight | None, max_memory: float | None, disk_cache: float | None
+    scope: Sight | None, canvas: Canvas | None, max_memory: float | None, disk_cache: float | None
 ) -> Settings | None:
     """The options on how a session computes; None, for those of an earlier session, where none is given."""
     from stacksam.session.settings import Settings
@@ -307,10 +323,11 @@ def session_settings(
     for name, value in sizes.items():
         if value is not None and not 0 < value < 1e6:
             raise InputError(f"{name} is {value:g}; give a number of gigabytes above 0")
-    if scope is None and max_memory is None and disk_cache is None:
+    if scope is None and canvas is None and max_memory is None and disk_cache is None:
         return None
     return Settings(
         scope="full" if scope is None else scope.value,
+        canvas="frame" if canvas is None else canvas.value,
         max_memory=None if max_memory is None else round(max_memory * 1e9),
         disk_cache_bytes=round((disk_cache or 0) * 1e9),
     )

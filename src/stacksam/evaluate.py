@@ -2,7 +2,9 @@
 
 The protocol: every prompt comes from the ground truth of one frame, the first of a time-lapse or the middle
 one of a volume, which is then propagated both ways. A *click* is the pixel farthest from the object's border,
-a *box* its bounding box, a *mask* the object itself. Objects under 30 px in that frame are left out. Reported
+a *box* its bounding box, a *mask* the object itself. *click+3* is a click and up to
+three more, each where a person would correct the mask so far (:func:`stacksam.metrics.corrective_click`),
+before the object is followed. Objects under 30 px in that frame are left out. Reported
 are means over objects, pooled over the clips of a data set, of IoU and of the DAVIS boundary measure, on the
 prompted frame and on the others.
 
@@ -16,7 +18,7 @@ The baselines depend on the true mask only, not on the kind of prompt, so each d
 ``copy`` is the true mask of the prompted frame on every frame; ``otsu+watershed`` segments each frame alone,
 starts from the segment that shares most pixels with the true mask, and links by largest overlap.
 
-Run it with ``stacksam evaluate`` or ``python -m stacksam.evaluate``.
+Run it with ``stacksam evaluate --suite`` or ``python -m stacksam.evaluate``.
 """
 
 from __future__ import annotations
@@ -26,32 +28,45 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StacksamError
 from stacksam.evaldata import LOADERS, Clip, Dataset, available_sets, load_all, load_dataset, named_sets
+from stacksam.evalprompts import (
+    CORRECTED,
+    PROMPT_KINDS,
+    Corrections,
+    Masks,
+    PromptKind,
+    Runner,
+    TruthPrompt,
+    corrections_of,
+    prompt_of,
+    session_runner,
+    split_method,
+)
 from stacksam.metrics import (
-    BoolArray,
     boundary_f,
-    box_of,
-    click_of,
     copy_baseline,
     iou,
     link_by_overlap,
     otsu_watershed,
 )
+from stacksam.tables import Style, figure, text_table
 
 if TYPE_CHECKING:
-    from stacksam.session.models import Model
+    pass
 
 __all__ = [
     "Clip",
+    "Corrections",
+    "CurvePoint",
     "Dataset",
     "EvaluationRow",
     "ObjectScore",
@@ -70,34 +85,6 @@ MIN_PIXELS = 30
 
 DATA_VARIABLE = "STACKSAM_EVALDATA"
 
-PromptKind = Literal["click", "box", "mask"]
-PROMPT_KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TruthPrompt:
-    """A prompt made from ground truth; it carries what the model may know and no more.
-
-    Attributes
-    ----------
-    kind : {"click", "box", "mask"}
-    frame, object_id : int
-    value : (y, x), (y0, x0, y1, x1) with both corners inside, or bool array of shape (Y, X)
-        By kind.
-    """
-
-    kind: PromptKind
-    frame: int
-    object_id: int
-    value: tuple[int, ...] | BoolArray
-
-
-Masks: TypeAlias = Mapping[tuple[int, int], BoolArray]
-"""Predicted masks by ``(object id, frame)``; what is missing is empty."""
-
-Runner: TypeAlias = Callable[[NDArray[Any], Sequence[TruthPrompt], bool], Masks]
-"""``run(images, prompts, volume)`` segments the prompted objects on all frames of a clip."""
-
 Method: TypeAlias = Callable[[Clip, Sequence[int]], Masks]
 """What is evaluated: the masks of some objects of a clip, which may look at its truth."""
 
@@ -113,6 +100,8 @@ class ObjectScore:
         Boundary F-measure. The two for other frames are NaN in a stack of one frame.
     n_others : int
         Other frames that were counted.
+    iou_by_distance : tuple of (int, float)
+        Distance in frames from the prompted one and IoU, of each frame that was counted, itself among them.
     """
 
     iou_prompted: float
@@ -120,6 +109,25 @@ class ObjectScore:
     boundary_prompted: float
     boundary_others: float
     n_others: int
+    iou_by_distance: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Mean IoU at one distance from the prompted frame, both ways.
+
+    Attributes
+    ----------
+    distance : int
+        In frames; 0 is the prompted frame.
+    iou : float
+    frames : int
+        Frames, of all objects, that the mean is of.
+    """
+
+    distance: int
+    iou: float
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +138,17 @@ class EvaluationRow:
     ----------
     dataset : str
     method : str
-        ``"click"``, ``"box"``, ``"mask"``: the model with that prompt; ``"copy"``, ``"otsu+watershed"``: the
-        baselines.
+        ``"click"``, ``"box"``, ``"mask"``: the model with that prompt; ``"click+N"``: with up to N corrective
+        clicks more; ``"copy"``, ``"otsu+watershed"``: the baselines.
     objects, frames : int
         Objects, and their other frames that were counted.
     iou_prompted, iou_others, boundary_prompted, boundary_others : float
         NaN where there was nothing to average.
     seconds : float
         Wall time of segmenting, without loading and scoring.
+    curve : tuple of CurvePoint
+        Mean IoU by distance from the prompted frame, from 0 on: how it fares from the first frame to the
+        last.
     """
 
     dataset: str
@@ -149,6 +160,7 @@ class EvaluationRow:
     boundary_prompted: float
     boundary_others: float
     seconds: float
+    curve: tuple[CurvePoint, ...] = ()
 
 
 def evaluate(
@@ -169,7 +181,7 @@ def evaluate(
     run : callable, optional
         ``run(images, prompts, volume)`` -> masks by ``(object id, frame)``; called once for each clip and
         kind of prompt with all objects together. None: baselines only.
-    prompts : sequence of {"click", "box", "mask"}
+    prompts : sequence of {"click", "box", "mask", "click+1", "click+3" ...}
     max_objects : int
         Most objects of a clip, taken evenly spaced from the sorted ids; 0 takes all.
     baselines : bool
@@ -188,15 +200,13 @@ def evaluate(
         If a kind of prompt is unknown, `max_objects` is negative, or a predicted mask has another shape than
         the frames.
     """
-    for kind in prompts:
-        if kind not in PROMPT_KINDS:
-            raise InputError(f"prompt kind {kind!r} is unknown; choose from {', '.join(PROMPT_KINDS)}")
+    wanted = {method: split_method(method) for method in prompts}
     if max_objects < 0:
         raise InputError(f"max_objects is {max_objects}; give a positive number, or 0 for all objects")
 
     methods: dict[str, Method] = {}
     if run is not None:
-        methods |= {kind: _prompted(run, cast(PromptKind, kind)) for kind in prompts}
+        methods |= {method: _prompted(run, kind, rounds) for method, (kind, rounds) in wanted.items()}
     if baselines:
         methods |= {"copy": _copied, "otsu+watershed": _linked}
 
@@ -225,6 +235,7 @@ def score_object(truth: NDArray[Any], predicted: NDArray[Any], prompted_frame: i
         for frame in range(len(truth))
         if frame != prompted_frame and (truth[frame].any() or predicted[frame].any())
     ]
+    ious = {f: iou(truth[f], predicted[f]) for f in (prompted_frame, *others)}
     # All frames skipped: right everywhere. No other frame at all: nothing to say.
     nothing = 1.0 if len(truth) > 1 else math.nan
 
@@ -237,48 +248,11 @@ def score_object(truth: NDArray[Any], predicted: NDArray[Any], prompted_frame: i
         boundary_prompted=boundary_f(truth[prompted_frame], predicted[prompted_frame]),
         boundary_others=mean(boundary_f),
         n_others=len(others),
+        iou_by_distance=tuple((abs(frame - prompted_frame), value) for frame, value in ious.items()),
     )
 
 
-def session_runner(model: str | Path | Model = "nano") -> Runner:
-    """A runner that prompts and propagates with the model: one session for each clip.
-
-    Parameters
-    ----------
-    model : str, Path or Model
-        Name or path of a checkpoint, which is loaded once, here; or a model that is.
-    """
-    # Here, so that the baselines can be had without torch.
-    from stacksam import Box, Mask, Point, Session, load_model, open_stack
-
-    loaded = load_model(model) if isinstance(model, str | Path) else model
-
-    def given(prompt: TruthPrompt) -> Point | Box | Mask:
-        value: Any = prompt.value
-        if prompt.kind == "click":
-            return Point(frame=prompt.frame, object_id=prompt.object_id, yx=value)
-        if prompt.kind == "box":
-            return Box(frame=prompt.frame, object_id=prompt.object_id, yxyx=value)
-        return Mask(frame=prompt.frame, object_id=prompt.object_id, mask=value)
-
-    def run(images: NDArray[Any], prompts: Sequence[TruthPrompt], volume: bool) -> Masks:
-        axis = "z" if volume else "t"
-        axes = axis + ("yxc" if images.ndim == 4 else "yx")
-        with Session(open_stack(images, axes=axes, frame_axis=axis), loaded) as session:
-            session.add(*(given(prompt) for prompt in prompts))
-            if len(images) > 1:
-                for _ in session.propagate(direction="both" if volume else "forward"):
-                    pass  # The session keeps the masks.
-            return {
-                (prompt.object_id, frame): session.mask(prompt.object_id, frame)
-                for prompt in prompts
-                for frame in range(len(images))
-            }
-
-    return run
-
-
-def format_table(rows: Iterable[EvaluationRow], style: Literal["markdown", "plain"] = "markdown") -> str:
+def format_table(rows: Iterable[EvaluationRow], style: Style = "markdown") -> str:
     """Rows as a table, one line each; figures that are not there show as ``-``."""
     header = ("set", "method", "objects", "IoU prompted", "IoU others", "F prompted", "F others", "seconds")
     body = [
@@ -287,24 +261,14 @@ def format_table(rows: Iterable[EvaluationRow], style: Literal["markdown", "plai
             row.method,
             str(row.objects),
             *(
-                "-" if math.isnan(value) else f"{value:.3f}"
+                figure(value)
                 for value in (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)
             ),
             f"{row.seconds:.1f}",
         )
         for row in rows
     ]
-    widths = [max(len(cells[column]) for cells in (header, *body)) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |" if style == "markdown" else "  ".join(padded).rstrip()
-
-    rule = ["-" * width if column < 2 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return "\n".join([line(header), *([line(rule)] if style == "markdown" else []), *map(line, body)])
+    return text_table(header, body, style, left=2)
 
 
 def run_evaluation(
@@ -315,7 +279,7 @@ def run_evaluation(
     max_objects: int = 20,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[EvaluationRow, ...]:
-    """Evaluate a model on data sets in a folder; the work behind ``stacksam evaluate``.
+    """Evaluate a model on data sets in a folder; the work behind ``stacksam evaluate --suite``.
 
     Parameters
     ----------
@@ -382,17 +346,14 @@ def _measure(
     return scores, seconds
 
 
-def _prompt(clip: Clip, object_id: int, kind: PromptKind) -> TruthPrompt:
-    mask = clip.labels[clip.prompted_frame] == object_id
-    value = {"click": click_of, "box": box_of}[kind](mask) if kind != "mask" else mask
-    return TruthPrompt(kind, clip.prompted_frame, object_id, value)
-
-
-def _prompted(run: Runner, kind: PromptKind) -> Method:
-    """The method that prompts the model with one kind of prompt."""
+def _prompted(run: Runner, kind: PromptKind, rounds: int) -> Method:
+    """The method that prompts the model with one kind of prompt, and then corrects."""
 
     def segment(clip: Clip, object_ids: Sequence[int]) -> Masks:
-        return run(clip.images, [_prompt(clip, object_id, kind) for object_id in object_ids], clip.volume)
+        prompts = [prompt_of(clip, object_id, kind) for object_id in object_ids]
+        if not rounds:
+            return run(clip.images, prompts, clip.volume)
+        return run(clip.images, prompts, clip.volume, corrections_of(clip, rounds))
 
     return segment
 
@@ -451,6 +412,19 @@ def _row(dataset: str, method: str, scores: Sequence[ObjectScore], seconds: floa
         boundary_prompted=mean(score.boundary_prompted for score in scores),
         boundary_others=mean(score.boundary_others for score in scores),
         seconds=seconds,
+        curve=_curve(scores),
+    )
+
+
+def _curve(scores: Iterable[ObjectScore]) -> tuple[CurvePoint, ...]:
+    """Mean IoU by distance, over the frames of all objects."""
+    found: dict[int, list[float]] = {}
+    for score in scores:
+        for distance, value in score.iou_by_distance:
+            found.setdefault(distance, []).append(value)
+    return tuple(
+        CurvePoint(distance, float(np.mean(values)), len(values))
+        for distance, values in sorted(found.items())
     )
 
 
@@ -463,7 +437,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="nano", help="name or path of a checkpoint (default: nano)")
     parser.add_argument("--baselines-only", action="store_true", help="run no model")
     parser.add_argument("--sets", nargs="+", default=[], metavar="SET", help=f"of {', '.join(LOADERS)}")
-    parser.add_argument("--prompts", nargs="+", default=list(PROMPT_KINDS), choices=PROMPT_KINDS)
+    parser.add_argument(
+        "--prompts",
+        nargs="+",
+        default=list(PROMPT_KINDS),
+        metavar="PROMPT",
+        help=f"of {', '.join((*PROMPT_KINDS, *CORRECTED))} (default: the first three)",
+    )
     parser.add_argument(
         "--max-objects", type=int, default=20, help="most objects of a clip, 0: all (default: 20)"
     )

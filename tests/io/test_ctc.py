@@ -104,11 +104,17 @@ def test_what_the_format_cannot_hold(family, tmp_path, change, options, message)
 def test_what_makes_no_tracks(family, volume, tmp_path):
     with pytest.raises(InputError, match="frames along z"):
         write_ctc(tmp_path / "r", volume.labels)
-    with pytest.raises(InputError, match="shows no object"):
-        write_ctc(tmp_path / "r", LabelStack.of(np.zeros((2, 3, 4), int)))
     with pytest.raises(InputError, match="object 1 begins on frame 0, but its parent 2"):
         write_ctc(tmp_path / "r", family.labels, nx.DiGraph([(2, 1)]))
     assert os.listdir(tmp_path) == []
+
+
+def test_no_objects_are_no_tracks(tmp_path):
+    path = write_ctc(tmp_path / "r", LabelStack.of(np.zeros((2, 3, 4), int)))
+    assert (path / "res_track.txt").read_text() == ""
+    assert not tifffile.imread(path / "mask001.tif").any()
+    back = read_ctc(path, join_gaps=True)
+    assert (back.labels.n_frames, len(back.lineage)) == (2, 0)
 
 
 def test_only_such_a_folder_is_replaced(family, tmp_path):

@@ -598,3 +598,25 @@ def test_units_have_one_name(text, name):
         assert normalise_unit(unit_symbol(name)) == name
         assert normalise_unit(imagej_unit(name)) == name
         assert imagej_unit(name).isascii()
+
+
+def test_coarser_levels_are_known(tmp_path):
+    data = np.arange(2 * 40 * 24, dtype=np.uint16).reshape(2, 40, 24)
+    ome_zarr(tmp_path / "a.ome.zarr", data, levels=3)
+    image = open_image(tmp_path / "a.ome.zarr")
+    assert [(factor, level.shape) for factor, level in image.coarser] == [(2, (2, 20, 12)), (4, (2, 10, 6))]
+    factor, level = image.shrunk(8, 0, 16, 40, 24)
+    assert factor == 4
+    assert np.array_equal(level.read(t=1), data[1, ::4, ::4])
+    assert image.shrunk(2, 2, 4)[0] == 2
+    assert image.shrunk(3, 0, 9)[0] == 1
+    # From a coarser level on, only what is coarser still.
+    assert [f for f, _ in open_image(tmp_path / "a.ome.zarr", level=1).coarser] == [2]
+
+
+def test_levels_that_are_no_smaller_copies_are_passed_over(tmp_path):
+    data = np.zeros((2, 40, 24), np.uint16)
+    ome_zarr(tmp_path / "a.ome.zarr", data, levels=3)
+    zarr.create_array(tmp_path / "a.ome.zarr" / "s1", data=data[..., ::3, ::3], overwrite=True)
+    image = open_image(tmp_path / "a.ome.zarr")
+    assert [factor for factor, _ in image.coarser] == [4]

@@ -722,6 +722,7 @@ def test_settings_are_kept_by_napari(plugin, tmp_path):
         ({"cache_size_mb": -1}, "cache_size_mb is -1; give a whole number"),
         ({"memory_ceiling_mb": 0.5}, "memory_ceiling_mb is 0.5"),
         ({"scope": "half"}, "scope is 'half'; use one of full, auto, window"),
+        ({"canvas": "half"}, "canvas is 'half'; use one of frame, native"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(values, message):

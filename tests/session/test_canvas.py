@@ -162,8 +162,10 @@ def test_what_is_carried_lies_where_it_was(one, other, seed):
     yy = view.y + (rows + 0.5) * view.height / 16 - 0.5
     xx = view.x + (columns + 0.5) * view.width / 16 - 0.5
     carried = view.carry((yy + 2 * xx).astype(np.float32), target)
-    ty = target.y + (rows + 0.5) * target.height / 16 - 0.5
-    tx = target.x + (columns + 0.5) * target.width / 16 - 0.5
+    cells = 16 * target.tokens // view.tokens  # of one size everywhere in the network's input
+    rows, columns = np.mgrid[:cells, :cells]
+    ty = target.y + (rows + 0.5) * target.height / cells - 0.5
+    tx = target.x + (columns + 0.5) * target.width / cells - 0.5
     inside = (yy.min() <= ty) & (ty <= yy.max()) & (xx.min() <= tx) & (tx <= xx.max())
     np.testing.assert_allclose(carried[inside], (ty + 2 * tx)[inside], atol=1e-2)
     far = ~(

@@ -29,7 +29,7 @@ def records(draw):
         1.0,
         0.5,
         (1, 2, 3, 4),
-        np.ones((2, 2), bool),
+        np.full((2, 2), draw(st.booleans())),
         *map(bool, flags),
         sources=tuple(draw(st.lists(frames, max_size=3))),
     )
@@ -43,6 +43,9 @@ writes = st.one_of(
     st.tuples(st.just("set_said"), ids, frames, st.sampled_from([None, 3.0, 4.0])),
     st.tuples(st.just("set_name"), ids, st.sampled_from([None, "a", "b"])),
     st.tuples(st.just("set_removed"), ids, st.booleans()),
+    st.tuples(st.just("set_parent"), ids, st.sampled_from([None, 1, 2])),
+    st.tuples(st.just("set_rejected"), ids, frames, st.booleans()),
+    st.tuples(st.just("renumber"), st.sampled_from([{1: 2, 2: 1}, {1: 2}, {2: 1}]), frames),
 )
 
 
@@ -89,7 +92,7 @@ def test_a_draft_reads_as_the_store_does_after_it(tmp_path_factory, first, secon
         assert seen(draft) == seen(store) == seen(after)
         assert draft.told == after.told
         for i in (1, 2):
-            for read in ("records", "locked", "settled", "sources"):
+            for read in ("records", "locked", "settled", "stale", "seen", "sources"):
                 mine, theirs = getattr(draft, read)(i), getattr(after, read)(i)
                 assert dict.fromkeys(mine) == dict.fromkeys(theirs)
                 if read == "sources":

@@ -248,7 +248,7 @@ def test_a_truncated_file_is_refused(saved, stack, share):
         (b'{"format": "napari"}', "is no session file of stacksam"),
         (b'{"format": "stacksam-session"}', "is damaged: its version is None"),
         (b'{"format": "stacksam-session", "version": "1"}', "is damaged: its version is '1'"),
-        (b'{"format": "stacksam-session", "version": 99}', "has version 99, this program reads up to 2"),
+        (b'{"format": "stacksam-session", "version": 99}', "has version 99, this program reads up to 3"),
         (b'{"format": "stacksam-session", "version": 1, "stack": []}', "model, settings, stack missing"),
     ],
 )  # fmt: skip

@@ -1,44 +1,28 @@
-"""Sessions with an official kind of model, whose small objects see windows of the frame only.
-
-The network is a small one of random weights, run as it is; only its mask is replaced by a disc where the test
-says that the object is, or by nothing where it is not, or not in what was looked at. Pointers, scores and
-memories stay the network's, so that results still tell which memories and windows they came from.
-"""
+"""Sessions with an official kind of model, whose small objects see windows of the frame only."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from random_model import CONFIG, CPU, labels, random_network, rows, run
+from random_model import labels, rows, run
+from worlds import World, click, moving, official_model, still
 
 from stacksam.errors import InputError, SessionFileError
-from stacksam.network.sam2 import Sam2
-from stacksam.network.windows import Window
-from stacksam.session.models import Model
-from stacksam.session.predictor import Predictor
 from stacksam.session.prompts import Mask, Point
 from stacksam.session.replay import replay
 from stacksam.session.session import Session
 from stacksam.session.settings import Settings
 from stacksam.session.stack import open_stack
 
-SIDE, FRAMES, GRID = 256, 10, 32  # a token is 8 frame pixels
-OFFICIAL = replace(CONFIG, image_size=16 * GRID, dense_prompts=False, carry_mask=False, dense_head=False)
-SEEN, ABSENT = 5.0, -5.0
+SIDE, FRAMES = 256, 10  # a token is 8 frame pixels
 
 
 @pytest.fixture(scope="module")
 def model():
-    network = Sam2(OFFICIAL).eval().requires_grad_(False)
-    known, shapes = random_network().state_dict(), network.state_dict()
-    shared = {name: known[name] for name, own in shapes.items() if known[name].shape == own.shape}
-    network.load_state_dict(shapes | shared)
-    return Model(network, "random", "digest", CPU, torch.float32, windowed=False)
+    return official_model()
 
 
 @pytest.fixture(scope="module")
@@ -47,58 +31,9 @@ def stack():
     return open_stack(noise, axes="tyx", intensity=(0, 1))
 
 
-class World:
-    """Where objects are, and what was looked at.
-
-    Attributes
-    ----------
-    places : dict
-        By object id: a function of the frame that gives ``(y, x, radius)`` in pixels, or None.
-    looks : list
-        Object id, frame and window of each answer.
-    """
-
-    def __init__(self):
-        self.places = {}
-        self.looks = []
-
-    def logits(self, object_id, frame, view):
-        row, column, side = view.window or Window(0, 0, GRID)
-        place = self.places[object_id](frame)
-        pixels = (np.arange(4 * side) + 0.5) * 2 - 0.5  # a cell is 2 pixels
-        y, x, radius = place or (0, 0, 0)
-        distance = (8 * row + pixels[:, None] - y) ** 2 + (8 * column + pixels[None] - x) ** 2
-        return torch.from_numpy(np.where(distance < radius**2, SEEN, ABSENT)).float()
-
-
 @pytest.fixture
 def world(monkeypatch):
-    world, make = World(), Predictor._record
-
-    def record(self, object_id, frame, view, masks, row, k, **how):
-        world.looks.append((object_id, frame, view.window))
-        logits = masks.logits.clone()
-        logits[row, k] = world.logits(object_id, frame, view)
-        score = masks.object_score.clone()
-        score[row] = 9.0 if (logits[row, k] > 0).any() else -9.0
-        shown = masks._replace(logits=logits, object_score=score)
-        return make(self, object_id, frame, view, shown, row, k, **how)
-
-    monkeypatch.setattr(Predictor, "_record", record)
-    return world
-
-
-def still(y, x, radius=8):
-    return lambda _: (y, x, radius)
-
-
-def moving(y, x, dy, dx, radius=8):
-    return lambda frame: (y + dy * frame, x + dx * frame, radius)
-
-
-def click(world, object_id, frame=0):
-    y, x, _ = world.places[object_id](frame)
-    return Point(frame, object_id, (y, x))
+    return World(monkeypatch)
 
 
 AUTO = Settings(scope="auto")

@@ -395,3 +395,28 @@ def test_a_part_of_a_frame_is_what_the_frame_has_there(box, step, channels):
     y0, x0, y1, x1 = box
     np.testing.assert_array_equal(part, stack.frame(2)[y0:y1:step, x0:x1:step])
     assert sum(recorder.reads[: len(recorder.reads) - 1]) <= part.size
+
+
+def test_pixels_at_a_distance_come_from_the_levels_of_a_multiscale_image(tmp_path):
+    rng = np.random.default_rng(0)
+    full = rng.integers(0, 100, (2, 40, 24), np.uint8)
+    group = zarr.create_group(tmp_path / "a.ome.zarr")
+    for level, shrunk in enumerate((full, full.reshape(2, 20, 2, 12, 2).max((2, 4)))):
+        group.create_array(str(level), data=shrunk)
+    axes = [{"name": "t", "type": "time"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    datasets = [
+        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": [1, 2**i, 2**i]}]}
+        for i in range(2)
+    ]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    stack = open_stack(tmp_path / "a.ome.zarr", intensity=(0, 100))
+    half = group["1"][1]
+    np.testing.assert_allclose(stack.frame(1, None, 2)[..., 0], half / 100, atol=1e-6)
+    np.testing.assert_allclose(
+        stack.frame(1, (8, 4, 32, 24), 4)[..., 0], half[4:16:2, 2:12:2] / 100, atol=1e-6
+    )
+    # Not where the part begins between two of its pixels, and never as raw pixels.
+    np.testing.assert_allclose(
+        stack.frame(1, (7, 4, 31, 24), 2)[..., 0], full[1, 7:31:2, 4:24:2] / 100, atol=1e-6
+    )
+    assert np.array_equal(stack.raw(1, None, 2), full[1, ::2, ::2])

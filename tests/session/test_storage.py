@@ -319,7 +319,7 @@ def test_results_of_a_newer_version_are_refused_and_left_alone(done):
     with sqlite3.connect(done / "results.sqlite") as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'format_version'")
     db.close()
-    refused(done, SessionFileError, "format 99, this version reads up to 2; update stacksam")
+    refused(done, SessionFileError, "format 99, this version reads up to 3; update stacksam")
 
 
 def test_somebody_elses_database_is_refused_and_left_alone(tmp_path):

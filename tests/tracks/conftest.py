@@ -1,8 +1,8 @@
-"""The random model and the disc painter of the session's tests are of use here, too."""
+"""Sessions whose predictor sees made discs, so that divisions are told without a network."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "session"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for random_model

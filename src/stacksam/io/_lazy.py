@@ -110,6 +110,9 @@ class LazyImage:
     affine : (4, 4) float64 array, optional
         Takes ``(z, y, x, 1)`` of our voxels to right, anterior, superior in mm; see `stacksam.io._affine`.
         None where the file does not tell where in the body it lies.
+    coarser : tuple of (int, LazyImage)
+        The same image with fewer rows and columns, where the file has it: by which factor, and what is left.
+        Factors are powers of two, in order.
     """
 
     data: ArrayLike
@@ -120,6 +123,7 @@ class LazyImage:
     source: str = "array"
     rgb: bool = False
     affine: NDArray[np.float64] | None = None
+    coarser: tuple[tuple[int, LazyImage], ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -174,6 +178,12 @@ class LazyImage:
             raise StackError(
                 f"cannot read {at_text or 'the data'} of {self.source}: {_told(error)}"
             ) from error
+
+    def shrunk(self, *places: int) -> tuple[int, LazyImage]:
+        """The coarsest level that has pixels at all these rows and columns, and its factor."""
+        step = math.gcd(*places)
+        fitting = [(factor, image) for factor, image in self.coarser if step % factor == 0]
+        return fitting[-1] if fitting else (1, self)
 
     def close(self) -> None:
         """Close the file; it is also closed when nothing refers to the image any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def _read_multiscales(
                 steps = [a * float(b) for a, b in zip(steps, one["scale"], strict=True)]
     if axes is not None and len(axes) == len(letters):
         letters = axes.lower()
-    return lazy_image(
+    found = lazy_image(
         array,
         axes or letters,
         scale=dict(zip(letters, steps, strict=True)),
@@ -170,6 +171,28 @@ def _read_multiscales(
         name=name,
         source=source,
     )
+    return replace(found, coarser=_coarser(group, datasets[level + 1 :], found, axes or letters))
+
+
+def _coarser(group: Any, datasets: Any, full: LazyImage, axes: str) -> tuple[tuple[int, LazyImage], ...]:
+    """Levels that are the full image at half, a quarter ... of its rows and columns; others are of no use."""
+    found: list[tuple[int, LazyImage]] = []
+    for dataset in datasets:
+        array = group.get(dataset.get("path"))
+        if not isinstance(array, zarr.Array) or array.ndim != len(axes) or array.dtype != full.dtype:
+            continue
+        _refuse_pickle(array, full.source)
+        image = lazy_image(array, axes, name=full.name, source=f"{full.source}/{dataset['path']}")
+        if image.axes != full.axes:
+            continue
+        factor = max(1, round(full.sizes["y"] / image.sizes["y"]))
+        wanted = {a: size // factor if a in "yx" else size for a, size in full.sizes.items()}
+        known = found[-1][0] if found else 1
+        # Some programs round up where the sides are no multiples of the factor.
+        alike = all(0 <= image.sizes[a] - size <= (a in "yx") for a, size in wanted.items())
+        if alike and factor > known and factor & (factor - 1) == 0:
+            found.append((factor, image))
+    return tuple(found)
 
 
 def axis_letters(axes: Any, source: str) -> str:

@@ -87,7 +87,7 @@ def write_ctc(
     Raises
     ------
     InputError
-        If frames lie along z, there are no objects, the lineage does not fit, a number above 65535 is
+        If frames lie along z, the lineage does not fit, a number above 65535 is
         needed, or there is a gap and `gaps` is "refuse".
     StorageError
         If the folder exists or cannot be written. Nothing is left behind.
@@ -195,10 +195,8 @@ def _tracks(
 ) -> tuple[list[Row], dict[int, list[tuple[int, int, int]]]]:
     """The table, and for each object that was split: first frame, last frame and number of its parts."""
     survey = labels.survey
-    if not survey:
-        raise InputError(f"{labels.name} shows no object; the Cell Tracking Challenge wants a track")
     above = parents(lineage)
-    free = max(survey) + 1
+    free = max(survey, default=0) + 1
     rows: list[Row] = []
     numbers: dict[int, list[tuple[int, int, int]]] = {}
     last_part: dict[int, int] = {}
@@ -220,7 +218,7 @@ def _tracks(
         for begin, end, number in parts:
             rows.append((number, begin, end, parent))
             parent = number
-    top = max(row[0] for row in rows)
+    top = max((row[0] for row in rows), default=0)
     if top > _LIMIT:
         raise InputError(
             f"{labels.name} needs the track number {top}; masks of the Cell Tracking Challenge have 16 bits, "

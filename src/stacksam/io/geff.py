@@ -58,7 +58,7 @@ def write_geff(
     Raises
     ------
     InputError
-        If the package is not installed, frames lie along z, there are no objects, or the lineage does not
+        If the package is not installed, frames lie along z, or the lineage does not
         fit.
     StorageError
         If the folder exists or cannot be written. Nothing is left behind.

@@ -54,14 +54,12 @@ class SpotTable:
     Raises
     ------
     InputError
-        If frames lie along z, there are no objects, or the lineage does not fit.
+        If frames lie along z, or the lineage does not fit.
     """
 
     def __init__(self, labels: LabelStack, lineage: nx.DiGraph | None, what: str) -> None:
         if labels.frame_axis != "t":
             raise InputError(f"{labels.name} has frames along z; {what} has tracks through time")
-        if not labels.survey:
-            raise InputError(f"{labels.name} shows no object; {what} wants at least one")
         labels.check(lineage)
         self._labels = labels
         self._parents = parents(lineage)
@@ -85,7 +83,7 @@ class SpotTable:
         ids = np.concatenate([found.ids for _, found in self._frames])
         order = np.lexsort((frames, ids))
         starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
-        ends = np.append(starts[1:], len(order)) - 1
+        ends = np.append(starts[1:], len(order))[: len(starts)] - 1
         first = {int(ids[order[k]]): int(order[k]) for k in starts}
         last = {int(ids[order[k]]): int(order[k]) for k in ends}
         own = np.stack([order[:-1], order[1:]], axis=1)[ids[order[:-1]] == ids[order[1:]]]

@@ -94,7 +94,7 @@ def write_trackmate(
     Raises
     ------
     InputError
-        If frames lie along z, there are no objects, rows and columns have different units, or the lineage
+        If frames lie along z, rows and columns have different units, or the lineage
         does not fit.
     StorageError
         If the file exists or cannot be written. Nothing is left behind.

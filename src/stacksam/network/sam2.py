@@ -140,22 +140,36 @@ class Sam2(nn.Module):
         return features.top + self.no_mem_embed.view(1, -1, 1, 1).to(features.top.dtype)
 
     def condition(
-        self, features: Features, memories: Memories, windows: Sequence[Window] | None = None
+        self,
+        features: Features,
+        memories: Memories,
+        windows: Sequence[Window] | None = None,
+        at: Sequence[Window] | None = None,
     ) -> Tensor:
         """Top features (B, C, H, W), conditioned on what each object remembers.
 
-        `features` may hold one picture for all objects, or one for each; with `windows` one for all.
+        Parameters
+        ----------
+        features : Features
+            Of one picture for all objects, or of one for each; with `windows` of one for all.
+        memories : Memories
+        windows : sequence of Window, optional
+            What the objects see of it.
+        at : sequence of Window, optional
+            Where that is taken to be, if not where it is; the places of `memories` are told on that grid.
         """
         top = features.top
         rows, columns = top.shape[-2:]
+        at = windows if at is None else at
         positions = sine_positions_2d(rows, columns, top.shape[1], top.device)
-        frame = cut(top + 0.1 * positions.to(top.dtype), windows)
+        frame = cut(top, windows) + 0.1 * cut(positions.to(top.dtype), at)
         grid = (frame.shape[2], frame.shape[3])
         frame = frame.flatten(2).transpose(1, 2)
         table = rope_table(rows, columns, frame.shape[-1], frame.device)
-        if windows is not None:
-            own = places(windows[: len(frame)], columns, frame.device)
-            table = table[own].unflatten(0, (len(frame), -1))
+        if at is not None:
+            alike = len(set(at)) == 1
+            own = places(at[:1] if alike else at, columns, frame.device)
+            table = table[own].unflatten(0, (1 if alike else len(at), -1))
         out = self.memory_attention(
             frame, table, *self._memory_tokens(memories, (rows, columns), frame.dtype)
         )

@@ -14,12 +14,13 @@ from stacksam.assets import MODELS
 from stacksam.errors import InputError
 
 if TYPE_CHECKING:
-    from stacksam.session.settings import Scope, Settings
+    from stacksam.session.settings import Canvas, Scope, Settings
 
 __all__ = ["DEVICES", "SCOPES", "Config", "read_config"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = ("full", "auto", "window")
+CANVASES = ("frame", "native")
 
 _PLUGIN = "napari-stacksam"
 
@@ -40,6 +41,8 @@ class Config:
         Memory to get by with beside napari's own, in units of 2**20 bytes; 0 for no ceiling.
     scope : {"full", "auto", "window"}
         How much of a frame an object sees with an official model; see :class:`stacksam.session.Settings`.
+    canvas : {"frame", "native"}
+        What an official model sees a frame as; see there, too.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class Config:
     cache_size_mb: int = 64
     memory_ceiling_mb: int = 0
     scope: str = "full"
+    canvas: str = "frame"
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -60,6 +64,8 @@ class Config:
             raise InputError(f"the setting model is {self.model!r}; use one of {', '.join(MODELS)}")
         if self.scope not in SCOPES:
             raise InputError(f"the setting scope is {self.scope!r}; use one of {', '.join(SCOPES)}")
+        if self.canvas not in CANVASES:
+            raise InputError(f"the setting canvas is {self.canvas!r}; use one of {', '.join(CANVASES)}")
         for name in ("cache_size_mb", "memory_ceiling_mb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -77,7 +83,13 @@ class Config:
             cache_bytes=self.cache_size_mb * 2**20,
             max_memory=self.memory_ceiling_mb * 2**20 or None,
             scope=cast("Scope", self.scope),
+            canvas=cast("Canvas", self.canvas),
         )
+
+    @property
+    def sight(self) -> str:
+        """What results with official models depend on, in a word: another choice is another session."""
+        return self.scope if self.canvas == "frame" else f"{self.scope} {self.canvas}"
 
     @property
     def torch_device(self) -> str | None:

@@ -27,7 +27,7 @@ def data_dir() -> Path:
     return Path(QStandardPaths.writableLocation(data)) / "stacksam"
 
 
-def place_of(stack: Stack, digest: str, scope: str = "full") -> Path:
+def place_of(stack: Stack, digest: str, sight: str = "full") -> Path:
     """Folder of the session on a stack: where it is, or is to be made.
 
     Parameters
@@ -35,8 +35,8 @@ def place_of(stack: Stack, digest: str, scope: str = "full") -> Path:
     stack : Stack
     digest : str
         Of the model.
-    scope : str
-        How much of a frame an object sees; "full" for models that have no choice.
+    sight : str
+        How much of a frame an object sees, and as what; "full" for models that have no choice.
 
     Returns
     -------
@@ -44,12 +44,12 @@ def place_of(stack: Stack, digest: str, scope: str = "full") -> Path:
         Named after the image and after what results hold for. A session of the same is found under another
         name, too: the image may have been renamed. First versions kept sessions in the cache folder.
     """
-    return saved_at(stack, digest, scope) or _folder() / f"{_plain(stack.name)}-{_key(stack, digest, scope)}"
+    return saved_at(stack, digest, sight) or _folder() / f"{_plain(stack.name)}-{_key(stack, digest, sight)}"
 
 
-def saved_at(stack: Stack, digest: str, scope: str = "full") -> Path | None:
+def saved_at(stack: Stack, digest: str, sight: str = "full") -> Path | None:
     """Folder of the session on a stack; None if there is none yet. Parameters as for `place_of`."""
-    key = _key(stack, digest, scope)
+    key = _key(stack, digest, sight)
     for folder in (_folder(), assets.cache_dir() / "sessions"):
         try:
             found = sorted(
@@ -76,11 +76,11 @@ def _folder() -> Path:
     return data_dir() / "sessions"
 
 
-def _key(stack: Stack, digest: str, scope: str) -> str:
+def _key(stack: Stack, digest: str, sight: str) -> str:
     """What tells a session from others: results hold for one image, as one model sees it."""
     seen = json.dumps(stack.describe()["intensity"], sort_keys=True)
-    if scope != "full":
-        seen += scope
+    if sight != "full":
+        seen += sight
     return f"{stack.identity()}-{digest[:8]}-{hashlib.sha256(seen.encode()).hexdigest()[:6]}"
 
 

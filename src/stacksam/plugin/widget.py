@@ -257,13 +257,13 @@ class StacksamWidget(Dock):
             self.image_part.set_message(str(error))
             return
         self.image_part.set_message(_TILTED if placement.tilted else "")
-        name, scope = self.model_part.name(), self._config(quiet=True).scope
+        name, sight = self.model_part.name(), self._config(quiet=True).sight
         kept = bool(layer.metadata.get("stacksam", {}).get("folder"))
 
         def work() -> tuple[NDArray[np.float32], bool]:
             stack = opened()
             digest = None if kept else digest_of(name)
-            saved = digest is not None and saved_at(stack, digest, "full" if name == "nano" else scope)
+            saved = digest is not None and saved_at(stack, digest, "full" if name == "nano" else sight)
             return stack.frame(min(frame or 0, stack.n_frames - 1)), kept or bool(saved)
 
         def done(seen: tuple[NDArray[np.float32], bool]) -> None:
@@ -298,7 +298,7 @@ class StacksamWidget(Dock):
         def folder(stack: Stack, model: Model) -> Path:
             if origin.get("folder"):
                 return Path(origin["folder"])
-            return place_of(stack, model.digest, "full" if model.windowed else config.scope)
+            return place_of(stack, model.digest, "full" if model.windowed else config.sight)
 
         self.controller.close_session()
         self._let_go()  # of the image that was worked on before

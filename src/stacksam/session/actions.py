@@ -43,6 +43,10 @@ class Said:
                 return type(self)(self.groups[:i] + rest + self.groups[i + 1 :])
         return None
 
+    def of(self, frame: int, object_id: int) -> Self:
+        """The same, said of another object."""
+        return self.from_json(self.to_json(), frame, object_id)
+
     def to_json(self) -> list[Any]:
         """As JSON types."""
         return [[[prompt_to_json(p) for p in group.prompts], group.choice] for group in self.groups]
@@ -81,11 +85,17 @@ class Told:
         Of the objects that were given one.
     removed : frozenset of int
         Ids that are not used again.
+    parents : mapping of int to int
+        Of the objects that have a parent: which one.
+    rejected : frozenset of (int, int)
+        Objects and frames of divisions that were proposed and are none.
     """
 
     said: Mapping[int, Mapping[int, Said]] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
     removed: frozenset[int] = frozenset()
+    parents: Mapping[int, int] = field(default_factory=dict)
+    rejected: frozenset[tuple[int, int]] = frozenset()
 
     def at(self, object_id: int, frame: int) -> Said | None:
         """What was said of an object on a frame."""
@@ -108,6 +118,15 @@ class Told:
         others = {i: n for i, n in self.names.items() if i != object_id}
         return replace(self, names=others if name is None else {**others, object_id: name})
 
+    def daughters(self, object_id: int) -> tuple[int, ...]:
+        """Daughters of an object, in order."""
+        return tuple(sorted(daughter for daughter, parent in self.parents.items() if parent == object_id))
+
+    def with_parent(self, object_id: int, parent: int | None) -> Self:
+        """The same, but for the parent of one object."""
+        others = {i: p for i, p in self.parents.items() if i != object_id}
+        return replace(self, parents=others if parent is None else {**others, object_id: parent})
+
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """From entries as :class:`stacksam.session.draft.Draft` writes them.
@@ -118,7 +137,7 @@ class Told:
             If one of them is something else.
         """
         said: dict[int, dict[int, Said]] = {}
-        names, removed = {}, set()
+        names, removed, parents, rejected = {}, set(), {}, set()
         for key, value in state.items():
             kind, *numbers = key.split(":")
             try:
@@ -127,11 +146,17 @@ class Told:
                     said.setdefault(object_id, {})[frame] = Said.from_json(value, frame, object_id)
                 elif kind == "name":
                     names[int(numbers[0])] = str(value)
-                else:
+                elif kind == "parent":
+                    parents[int(numbers[0])] = int(value)
+                elif kind == "rejected":
+                    rejected.add((int(numbers[0]), int(numbers[1])))
+                elif kind == "removed":
                     removed.add(int(numbers[0]))
-            except (IndexError, ValueError) as error:
+                else:
+                    raise ValueError("this version does not know it")
+            except (IndexError, TypeError, ValueError) as error:
                 raise SessionFileError(f"what was said is damaged: {key!r}, {error}") from error
-        return cls(said, names, frozenset(removed))
+        return cls(said, names, frozenset(removed), parents, frozenset(rejected))
 
 
 def grouped(prompts: Sequence[Prompt]) -> tuple[Group, ...]:

@@ -189,8 +189,7 @@ class View:
         if self == other:
             return logits
         cells = logits.shape[0]
-        # All logits are on one grid, but windows on one canvas show as much of it as they cover.
-        wanted = cells * other.tokens // self.tokens if self.canvas == other.canvas else cells
+        wanted = cells * other.tokens // self.tokens  # as many logits along a token, whatever its size
 
         def weights(start: float, extent: float, own: float, own_extent: float) -> NDArray[np.float32]:
             place = start + (np.arange(wanted) + 0.5) * extent / wanted - 0.5

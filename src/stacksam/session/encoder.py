@@ -154,6 +154,7 @@ class Encoder:
             return view.cut(self._picture(frame))
         # Never all of a large frame: what the view shows, and no more pixels of that than are of use.
         step = max(1, min(view.height, view.width) // (_OVERSAMPLED * view.size))
+        step = 1 << (step.bit_length() - 1)  # as the levels of multiscale images
         coarse = view.coarser(step)
         y0, x0, y1, x1 = coarse.inside((shape[0] // step, shape[1] // step))
         box = (y0 * step, x0 * step, y1 * step, x1 * step)

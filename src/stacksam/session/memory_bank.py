@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stacksam.network.windows import Window
+from stacksam.session.canvas import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,13 @@ class Memory:
     spatial : (memory_width, H, W) bfloat16 tensor
         None where only the pointer is needed still.
     pointer : (C,) float32 tensor
-    window : Window, optional
-        The part of the canvas that `spatial` is of; all by default.
+    view : View, optional
+        What `spatial` is of; not told of windows of their own kind, which have no places on a canvas.
     """
 
     spatial: Tensor | None
     pointer: Tensor
-    window: Window | None = None
+    view: View | None = None
 
     @property
     def tokens(self) -> int:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from stacksam.errors import InputError
 from stacksam.session.actions import Group, Said, Told, grouped
 from stacksam.session.draft import Draft
+from stacksam.session.links import forget_links, limits
 from stacksam.session.memory_bank import MemoryChoice, choose_memories
 from stacksam.session.plan import Direction, Scope, behind, depending, reaches
 from stacksam.session.predictor import Predictor, Request
@@ -187,6 +188,7 @@ class Objects:
         for frame in draft.told.conditioning(object_id):
             draft.set_said(object_id, frame, None)
         draft.set_name(object_id, None)
+        forget_links(draft, object_id)
         draft.set_removed(object_id, True)
         draft.delete(object_id, draft.records(object_id))
         self._predictor.bank.forget(object_id)
@@ -198,10 +200,14 @@ class Objects:
         for object_id in draft.told.removed:
             draft.set_removed(object_id, False)
 
+    def forget(self, object_id: int) -> None:
+        """Drop all memories of an object: its records are others now."""
+        self._predictor.bank.forget(object_id)
+
     def restart(self, scope: Scope, draft: Draft) -> None:
         """Mark as stale what can be computed anew, and what came from that."""
-        for object_id in scope.objects:
-            reached = set(scope.reached(self.conditioning(object_id)))
+        for object_id, frames in self._reached(scope).items():
+            reached = set(frames)
             present, settled = draft.records(object_id), draft.settled(object_id)
             self._invalidate(object_id, reached & set(present) - set(settled), draft, themselves=True)
 
@@ -232,6 +238,7 @@ class Objects:
         self._predictor.bank.forget(object_id)
         if not draft.told.conditioning(object_id):  # nothing left to be followed from
             draft.set_name(object_id, None)
+            forget_links(draft, object_id)
             draft.delete(object_id, draft.records(object_id))
             return None
         self._invalidate(object_id, [frame], draft)
@@ -260,6 +267,16 @@ class Objects:
             all_three=True,
         )
         return sorted(enumerate(found), key=lambda pair: -pair[1].predicted_iou)
+
+    def preview(self, object_id: int, frame: int, prompts: Sequence[Prompt]) -> Record:
+        """The answer that prompts for a new object would get; nothing is written."""
+        now = Draft(self._store, self.told)
+        said, record = Said(grouped(prompts)), None
+        for count in range(1, len(said.groups) + 1):
+            record = self._answer(object_id, frame, Said(said.groups[:count]), record, now)
+        if record is None:
+            raise RuntimeError("no prompt was answered")
+        return record
 
     def _prompted(self, object_id: int, frame: int, draft: Draft) -> Said:
         said = draft.told.at(object_id, frame)
@@ -327,16 +344,30 @@ class Objects:
     def work_left(self, scope: Scope, *, restart: bool) -> int:
         """How many results are missing or, with `restart`, would be computed anew as well."""
         count = 0
-        for object_id in scope.objects:
+        for object_id, frames in self._reached(scope).items():
             done = set(self._store.frames(object_id, "settled" if restart else "done"))
-            count += sum(1 for f in scope.reached(self.conditioning(object_id)) if f not in done)
+            count += sum(1 for f in frames if f not in done)
         return count
 
-    def waiting(self, object_ids: Iterable[int], frame: int, step: int) -> list[int]:
+    def _reached(self, scope: Scope) -> dict[int, list[int]]:
+        """Frames that each object is followed to: none on which its parent or its daughters are."""
+        ends = limits(self._store, self.told, scope.objects, scope.last + 1)
+        found = {}
+        for object_id in scope.objects:
+            low, high = ends.get(object_id, (scope.first, scope.last))
+            reached = scope.reached(self.conditioning(object_id))
+            found[object_id] = [frame for frame in reached if low <= frame <= high]
+        return found
+
+    def waiting(self, object_ids: Sequence[int], frame: int, step: int) -> list[int]:
         """Objects that can be followed to a frame and have no valid result there."""
         present = self._store.flags(frame)
+        ends = limits(self._store, self.told, object_ids, frame + 1)
         wanted = []
         for object_id in object_ids:
+            low, high = ends.get(object_id, (frame, frame))
+            if not low <= frame <= high:
+                continue
             flags = present.get(object_id)
             missing = flags is None or (flags.stale and not flags.settled)
             if missing and reaches(self.conditioning(object_id), frame, step):

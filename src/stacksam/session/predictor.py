@@ -20,12 +20,13 @@ from torch import Tensor
 from stacksam.network.sam2 import Masks
 from stacksam.network.windows import Window
 from stacksam.session.boxes import bbox_of
-from stacksam.session.canvas import View, whole_view
+from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
+from stacksam.session.native import NativeCanvas, centred
 from stacksam.session.needs import fitting
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 from stacksam.session.recollection import Recollection, Request
@@ -34,13 +35,14 @@ from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
 from stacksam.session.tiles import shared
 from stacksam.session.token_windows import TokenWindows, searched, seen
-from stacksam.session.windows import Windows, as_points, corners, displacement
+from stacksam.session.windows import Windows, as_points, box_size, corners, displacement
 
 __all__ = ["Predictor", "Request", "Settings"]
 
 _F = TypeVar("_F", np.float16, np.float32)
 
 _PAINTED = 10.0  # logit inside a mask that is given, as that of a mask prompt
+_LOOKS = 3  # at most, for the scale of an object that was clicked on
 _PROMPT_MARGIN = 0.125  # share of a window; a prompt nearer to its border is read on the whole canvas
 
 
@@ -95,6 +97,9 @@ class Predictor:
         # Prompts as maps are maps of the whole input.
         scope = "full" if model.windowed or config.dense_prompts else settings.scope
         self._tokens = TokenWindows.of(scope, config.image_size // config.stride)
+        self._native: NativeCanvas | None = None
+        if settings.canvas == "native" and not (model.windowed or config.dense_prompts):
+            self._native = NativeCanvas(stack.frame_shape, config.image_size)
         self._encoder = Encoder(model, stack, settings, folder)
         self._memories = Recollection(model, self._encoder, self.bank, recall)
 
@@ -111,12 +116,12 @@ class Predictor:
         """
         if not mask.any():
             return self.absent(record)
-        view = self._windows.of_mask(mask) if self.model.windowed else self._whole
-        side = view.size // 4
-        shown = torch.nn.functional.avg_pool2d(view.cut_mask(mask)[None], view.size // side)[0, 0].numpy()
+        view = self._view_of_mask(mask)
+        shown = torch.nn.functional.avg_pool2d(view.cut_mask(mask)[None], 4)[0, 0].numpy()
         logits = np.asarray((2 * shown - 1) * _PAINTED, np.float32)
-        if view == self._whole:
-            window = self._tokens.around(logits) if (logits > 0).any() else None
+        if not self.model.windowed:
+            tokens = self._tokens if view == self._whole or self._native is None else self._native.tokens
+            window = tokens.around(logits) if (logits > 0).any() else None
             view, logits = replace(view, window=window), _part(logits, window)
         kept = logits if record.prompted else logits.astype(np.float16)
         y0, x0, y1, x1 = own = bbox_of(mask)
@@ -156,10 +161,25 @@ class Predictor:
             looks = [replace(look, view=view) for look, view in zip(looks, views, strict=True)]
             found = self._see(frame, looks, step)
             return [found[request.object_id] for request in requests]
+        if self._native is not None:
+            views = self._native.cover([look.view for look in looks])
+            looks = [replace(look, view=view) for look, view in zip(looks, views, strict=True)]
+        on_canvas: dict[View, list[_Look]] = defaultdict(list)
+        for look in looks:
+            on_canvas[look.view.canvas].append(look)
+        found = {}
+        for several in on_canvas.values():
+            own = self._see_or_search(frame, several, step)
+            if len(on_canvas) > 1:
+                self._memories.remember(list(own.values()), ahead=True)  # as long as the tile is at hand
+            found |= own
+        return [found[request.object_id] for request in requests]
+
+    def _see_or_search(self, frame: int, looks: Sequence[_Look], step: int) -> dict[int, Record]:
+        """Look for objects; those that have just been lost from their windows everywhere on the canvas."""
         found = self._see(frame, looks, step)
-        # An object that has just been lost from its window is searched for at once.
         lost = [
-            replace(look, view=self._whole, home=look.view.window)
+            replace(look, view=look.view.canvas, home=look.view.window)
             for look in looks
             if look.view.window is not None
             and seen(look.request.previous)
@@ -168,7 +188,7 @@ class Predictor:
         for object_id, record in self._see(frame, lost, step).items():
             if seen(record):
                 found[object_id] = record
-        return [found[request.object_id] for request in requests]
+        return found
 
     def _look(self, frame: int, request: Request, step: int) -> _Look:
         """Where to look for an object."""
@@ -179,15 +199,19 @@ class Predictor:
         # Nothing may be known but by what the object's record will be said to come from.
         known = {*request.choice.conditioning, *(f for f, _ in request.choice.recent)}
         earlier = previous.frame - step
-        before = self.recall(request.object_id, earlier) if self._tokens.sides and earlier in known else None
-        window = self._tokens.after(previous, before)
+        moves = self._tokens.sides or self._native is not None
+        before = self.recall(request.object_id, earlier) if moves and earlier in known else None
+        if self._native is not None and previous.view.canvas != self._whole:
+            view = self._native.after(previous, before) or self._whole
+        else:
+            view = replace(self._whole, window=self._tokens.after(previous, before))
         if (
-            window is not None
+            view.window is not None
             and not seen(previous)
             and searched(frame, request.object_id, self._unseen(request))
         ):
-            return _Look(request, self._whole, home=window)
-        return _Look(request, replace(self._whole, window=window))
+            return _Look(request, view.canvas, home=view.window)
+        return _Look(request, view)
 
     def _unseen(self, request: Request) -> int:
         """On how many of the last frames, of those that are remembered, the object was not seen."""
@@ -218,7 +242,8 @@ class Predictor:
         requests, views = [look.request for look in looks], [look.view for look in looks]
         features, windows = self._encoder.features(frame, views), self._encoder.windows(views)
         with self._encoder.computing():
-            top = network.condition(features, self._memories.stacked(requests), windows)
+            memories = self._memories.stacked(requests, views)
+            top = network.condition(features, memories, windows, self._places(views))
             masks = network.decode_masks(features, top, candidates=True, windows=windows)
             if self.model.config.carry_mask:
                 # A slow object is found by where it was, a fast one by what it looks like: ask for both.
@@ -240,6 +265,11 @@ class Predictor:
                 record = gone(record)  # what has ended in depth does not come back
             records.append(replace(record, step=step, sources=tuple(sorted(sources))))
         return records
+
+    def _places(self, views: Sequence[View]) -> list[Window] | None:
+        """Where memory attention takes windows to be, if not where they are."""
+        found = [] if self.model.windowed else [w for w in map(centred, views) if w is not None]
+        return found or None
 
     def _motion(self, frame: int, previous: Record) -> tuple[int, int]:
         """How far (y, x) the object seems to have moved since `previous`, in frame pixels."""
@@ -310,7 +340,7 @@ class Predictor:
         """As :meth:`answer`: the one record to take, or all three candidates."""
         last = prompts[-1]
         if isinstance(last, Mask):
-            view = self._windows.of_mask(last.mask) if self.model.windowed else self._whole
+            view = self._view_of_mask(last.mask)
             features = self._encoder.features(frame, [view])
             mask = view.cut_mask(last.mask)[None].to(self.model.device)
             with self._encoder.computing():
@@ -325,7 +355,8 @@ class Predictor:
         if self._is_searched(said, previous):
             view, guess, answers = self._search(object_id, frame, said, near)
         else:
-            view, guess, answers = self._prompt_view(said, previous, followed=choice is not None), None, []
+            guess, answers = None, []
+            view = self._prompt_view(object_id, frame, said, previous, near, followed=choice is not None)
         if not answers:
             several = all_three or guess is not None
             masks = self._decode(frame, view, said, previous, choice, object_id, all_three=several)
@@ -372,7 +403,8 @@ class Predictor:
                 masks = decode(network.unconditioned(features))
             else:
                 request = Request(object_id, choice, previous)
-                top = network.condition(features, self._memories.stacked([request]), windows)
+                memories = self._memories.stacked([request], [view])
+                top = network.condition(features, memories, windows, self._places([view]))
                 masks = decode(top)
                 if self.model.windowed:
                     # Memories can outweigh what the user says now; ask without them, too.
@@ -384,20 +416,72 @@ class Predictor:
         return self.model.windowed and previous is None and not any(isinstance(p, Box) for p in prompts)
 
     def _prompt_view(
-        self, prompts: Sequence[Point | Box], previous: Record | None, *, followed: bool
+        self,
+        object_id: int,
+        frame: int,
+        prompts: Sequence[Point | Box],
+        previous: Record | None,
+        near: Record | None,
+        *,
+        followed: bool,
     ) -> View:
         """Where to look for the object that prompts describe."""
-        if not self.model.windowed:
-            # With memories a look at the whole canvas takes long, and a correction is seldom far away.
-            if not followed or previous is None:
-                return self._whole
-            near = all(previous.view.contains(yx, _PROMPT_MARGIN) for p in prompts for yx in corners(p))
-            return previous.view if near else self._whole
+        places = [yx for p in prompts for yx in corners(p)]
+        if self.model.windowed:
+            if previous is None:
+                return self._windows.of_box([p for p in prompts if isinstance(p, Box)][-1])
+            if all(previous.view.contains(yx) for yx in places):
+                return previous.view.alone
+            return self._windows.around(prompts, previous)
         if previous is None:
-            return self._windows.of_box([p for p in prompts if isinstance(p, Box)][-1])
-        if all(previous.view.contains(yx) for p in prompts for yx in corners(p)):
-            return previous.view.alone
-        return self._windows.around(prompts, previous)
+            return self._whole if self._native is None else self._zoom(object_id, frame, prompts, near)
+        # With memories a look at the whole canvas takes long, and a correction is seldom far away.
+        if followed and all(previous.view.contains(yx, _PROMPT_MARGIN) for yx in places):
+            return previous.view
+        canvas = previous.view.canvas
+        return canvas if all(canvas.contains(yx) for yx in places) else self._whole
+
+    def _view_of_mask(self, mask: NDArray[np.bool_]) -> View:
+        """Where to look at an object that was painted."""
+        if self.model.windowed:
+            return self._windows.of_mask(mask)
+        pitch = None if self._native is None else self._native.pitch(object_size(mask))
+        if self._native is None or pitch is None:
+            return self._whole
+        y0, x0, y1, x1 = bbox_of(mask)
+        return self._native.look(((y0 + y1) / 2, (x0 + x1) / 2), pitch)
+
+    def _zoom(self, object_id: int, frame: int, prompts: Sequence[Point | Box], near: Record | None) -> View:
+        """The tile that suits an object, or the whole frame.
+
+        Its scale is that of the object on the frame nearest by. Else a box tells it, or what a click finds:
+        first on the whole frame, then closer, until the scale is that of what was found.
+        """
+        native, view = self._native, self._whole
+        if native is None:
+            return view
+        places = np.array([yx for p in prompts for yx in corners(p)])
+        middle = (float(places[:, 0].mean()), float(places[:, 1].mean()))
+        boxes = [p for p in prompts if isinstance(p, Box)]
+        if near is not None and near.mask.any():
+            pitch = near.view.height // native.grid if near.view.canvas != self._whole else None
+        elif boxes:
+            pitch = native.pitch(box_size(boxes[-1]))
+        else:
+            pitch = None
+            for _ in range(_LOOKS):
+                masks = self._decode(frame, view, prompts, None, None, object_id, all_three=False)
+                found = self._record(object_id, frame, view, masks, 0, 0, prompted=True)
+                if not found.mask.any():
+                    break
+                pitch = native.pitch(object_size(found.mask))
+                fresh = self._whole if pitch is None else native.look(middle, pitch)
+                if fresh == view:
+                    break
+                view = fresh
+            return view
+        tile = self._whole if pitch is None else native.look(middle, pitch)
+        return tile if all(tile.contains((y, x)) for y, x in places) else self._whole
 
     def _search(
         self, object_id: int, frame: int, prompts: Sequence[Point | Box], near: Record | None
@@ -455,14 +539,15 @@ class Predictor:
         prompted: bool = False,
         home: Window | None = None,
     ) -> Record:
-        """The record of a mask; one found on the whole canvas is kept in a window around it, or in `home`."""
+        """The record of a mask; one found on all of a canvas is kept in a window around it, or in `home`."""
         logits = masks.logits[row, k].float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
         if not prompted:
             # Half the disk for the many; the few that users make are binarised, where a rounded logit of
             # nearly zero could flip a pixel of what is remembered.
             logits = logits.astype(np.float16)
-        if view == self._whole:
-            window = self._tokens.around(logits) if (logits > 0).any() else home
+        if view.window is None and not self.model.windowed:
+            tokens = self._tokens if view == self._whole or self._native is None else self._native.tokens
+            window = tokens.around(logits) if (logits > 0).any() else home
             view, logits = replace(view, window=window), _part(logits, window)
         bbox, mask = view.mask(logits.astype(np.float32), self.stack.frame_shape)
         _, _, height, width = view.span

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from stacksam.network.sam2 import Memories
 from stacksam.network.windows import Window
+from stacksam.session.canvas import View
 from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.memory_bank import Memory, MemoryBank, MemoryChoice
 from stacksam.session.models import Model
+from stacksam.session.native import placed
 from stacksam.session.records import Record
 
 __all__ = ["Recollection", "Request"]
@@ -50,15 +52,16 @@ class Recollection:
         recall: Callable[[int, int], Record | None],
     ) -> None:
         self._model, self._encoder, self._bank, self._recall = model, encoder, bank, recall
+        self._ahead: list[Record] = []
 
     def tokens(self, request: Request) -> int:
         """How many tokens of memories an object attends to, pointers aside."""
         return sum(memory.tokens for memory, _ in self._spatial(request))
 
-    def stacked(self, requests: Sequence[Request]) -> Memories:
-        """The memories of objects that use equally many tokens and pointers."""
+    def stacked(self, requests: Sequence[Request], views: Sequence[View]) -> Memories:
+        """Memories of objects that use equally many tokens and pointers, and see these views of a canvas."""
         remembered = [self._spatial(request) for request in requests]
-        spatial, ages, windows = self._tokens(remembered)
+        spatial, ages, windows = self._tokens(remembered, views)
         pointers = [
             [self._at(r.object_id, f, spatial=False).pointer for f, _ in r.choice.pointers] for r in requests
         ]
@@ -75,21 +78,24 @@ class Recollection:
         )
 
     def _tokens(
-        self, remembered: Sequence[Sequence[tuple[Memory, int]]]
+        self, remembered: Sequence[Sequence[tuple[Memory, int]]], views: Sequence[View]
     ) -> tuple[Tensor, Tensor, tuple[tuple[Window, ...], ...] | None]:
         """The first two and the last field of `Memories`."""
         device = self._model.device
         maps = [[m.spatial for m, _ in own if m.spatial is not None] for own in remembered]
         ages = torch.tensor([age for own in remembered for _, age in own])
-        if all(m.window is None for own in remembered for m, _ in own):
+        canvas = views[0].canvas
+        if all(m.view is None or m.view == canvas for own in remembered for m, _ in own):
             spatial = torch.stack([torch.stack(own) for own in maps])
             return spatial, ages.view(spatial.shape[:2]).to(device), None
         sizes = torch.tensor([m.tokens for own in remembered for m, _ in own])
         tokens = torch.stack([torch.cat([m.flatten(1).T for m in own]) for own in maps])
-        grid = self._model.config.image_size // self._model.config.stride
-        windows = [[m.window or Window(0, 0, grid) for m, _ in own] for own in remembered]
+        windows = tuple(
+            tuple(placed(m.view, view) for m, _ in own if m.view is not None)
+            for own, view in zip(remembered, views, strict=True)
+        )
         each = ages.repeat_interleave(sizes).view(tokens.shape[:2])
-        return tokens, each.to(device), tuple(map(tuple, windows))
+        return tokens, each.to(device), windows
 
     def _spatial(self, request: Request) -> list[tuple[Memory, int]]:
         """The memories that an object attends to, with their ages."""
@@ -114,17 +120,28 @@ class Recollection:
         return torch.from_numpy(record.pointer.copy()).to(self._model.device)
 
     @quiet
-    def remember(self, records: Sequence[Record]) -> None:
-        """Make memories from records of one frame and keep them in the bank."""
-        groups: dict[tuple[bool, int], list[Record]] = defaultdict(list)
+    def remember(self, records: Sequence[Record], *, ahead: bool = False) -> None:
+        """Make memories from records of one frame and keep them in the bank.
+
+        With `ahead` of records that will be given again once they are written, while the features that they
+        need are at hand: next time there is nothing to do for them.
+        """
+        if ahead:
+            self._ahead += records
+        else:
+            known = {id(record) for record in self._ahead}
+            records = [record for record in records if id(record) not in known]
+            self._ahead = []
+        groups: dict[tuple[bool, int, View | None], list[Record]] = defaultdict(list)
         for record in records:
-            groups[record.prompted, record.view.tokens].append(record)
+            canvas = None if self._model.windowed else record.view.canvas
+            groups[record.prompted, record.view.tokens, canvas].append(record)
         for group in groups.values():
             memories = self._encoder.in_chunks(group, group[0].view, self._encode)
             for record, memory in zip(group, memories, strict=True):
                 own = memory.clone() if len(group) > 1 else memory  # or each would keep all alive
-                window = None if self._model.windowed else record.view.window
-                kept = Memory(own, self._pointer(record), window)
+                view = None if self._model.windowed else record.view
+                kept = Memory(own, self._pointer(record), view)
                 self._bank.put(record.object_id, record.frame, kept)
 
     def _encode(self, records: Sequence[Record]) -> Tensor:

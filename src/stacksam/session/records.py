@@ -15,7 +15,7 @@ from stacksam.errors import SessionFileError
 from stacksam.session.boxes import BBox
 from stacksam.session.canvas import View
 
-__all__ = ["COLUMNS", "SCORED", "Record", "from_row", "to_row"]
+__all__ = ["COLUMNS", "SCORED", "Record", "from_row", "on_own_side", "to_row"]
 
 COLUMNS = (
     "object_id", "frame", "prompted", "locked", "stale", "step", "score", "iou", "sources", "bbox", "area",
@@ -70,6 +70,11 @@ class Record:
     stale: bool = False
     step: int = 0
     sources: tuple[int, ...] = ()
+
+
+def on_own_side(sources: Sequence[int], frame: int, cut: int) -> tuple[int, ...]:
+    """Sources that lie on a frame's own side of a cut, which is before the frame `cut`."""
+    return tuple(source for source in sources if (source < cut) == (frame < cut))
 
 
 def to_row(record: Record) -> tuple[Any, ...]:

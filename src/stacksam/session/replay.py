@@ -9,10 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stacksam.errors import InputError, SessionFileError
 from stacksam.session.actions import prompts_from_json
 from stacksam.session.models import Model, reload_model
-from stacksam.session.prompts import Mask
+from stacksam.session.prompts import Mask, prompt_from_json
 from stacksam.session.results import FORMAT_VERSION
 from stacksam.session.session import Session
 from stacksam.session.settings import Settings
@@ -155,9 +158,25 @@ def _do(
                 for update in session.propagate(**arguments):
                     if progress is not None:
                         progress(update)
-            case "choose" | "clear" | "lock" | "mark_absent" | "merge" | "rename" | "split" | "unlock":
+            case "divide":
+                daughters = [_daughter(daughter, arguments["frame"]) for daughter in arguments["daughters"]]
+                session.divide(arguments["object_id"], arguments["frame"], daughters)
+            case (
+                "choose" | "clear" | "join" | "link" | "lock" | "mark_absent" | "merge" | "reject_division"
+                | "rename" | "split" | "split_track" | "swap" | "unlink" | "unlock"
+            ):  # fmt: skip
                 getattr(session, str(name))(**arguments)
             case _:
                 raise SessionFileError(f"{path} holds an action {name!r} that this version does not know")
     except (AttributeError, InputError, KeyError, TypeError) as error:
         raise SessionFileError(f"an action {name!r} of {path} cannot be done: {error!r}") from error
+
+
+def _daughter(data: int | dict[str, Any], frame: int) -> int | NDArray[np.bool_]:
+    """An object, or the mask of one to come."""
+    if isinstance(data, int):
+        return data
+    prompt = prompt_from_json(data, frame, 1)
+    if not isinstance(prompt, Mask):
+        raise TypeError("a daughter is neither an object nor a mask")
+    return prompt.mask

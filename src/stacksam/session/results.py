@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stacksam.errors import InputError, SessionFileError, StorageError
 from stacksam.session.boxes import BBox, union
-from stacksam.session.records import COLUMNS, SCORED, Record, from_row, to_row
+from stacksam.session.records import COLUMNS, SCORED, Record, from_row, on_own_side, to_row
 
 __all__ = ["FORMAT_VERSION", "Flags", "Record", "ResultStore", "Row"]
 
-FORMAT_VERSION = 2  # 1: without windows on the canvas of a whole frame
+FORMAT_VERSION = 3  # 1: without windows on the canvas of a whole frame; 2: without lineages
 _COLUMNS = ", ".join(COLUMNS)
 _PLACES = ", ".join("?" * len(COLUMNS))
 # `bases` holds what was known before the first prompt on a frame; `history` keeps rows of either kind.
@@ -44,6 +44,8 @@ CREATE INDEX IF NOT EXISTS records_without_masks ON records ({", ".join(SCORED)}
 INSERT OR IGNORE INTO meta VALUES ('format_version', '{FORMAT_VERSION}');
 COMMIT;
 """
+# An older version may go on with what it wrote itself, until this is in it, which it does not know.
+_NEWER = ("parent:", "rejected:")
 _PLACE = "object_id = ? AND frame = ?"
 
 
@@ -222,6 +224,7 @@ class ResultStore:
         condition = {
             "1": "1",
             "locked": "locked",
+            "seen": "area > 0",
             "stale": "stale",
             "settled": "prompted OR locked",  # only the user changes it
             "done": "prompted OR locked OR NOT stale",
@@ -295,6 +298,59 @@ class ResultStore:
                     frame,
                 )
 
+    def renumber(self, ids: Mapping[int, int], first: int, action: int) -> None:
+        """Give records and bases from a frame on to other objects; what they were is kept with `action`.
+
+        What there is of those objects from that frame on goes elsewhere, too, or is deleted. No record counts
+        as having come from across the cut any more.
+
+        Parameters
+        ----------
+        ids : mapping of int to int
+            Of each object that gives something away: to which one.
+        """
+        involved = sorted({*ids, *ids.values()})
+        with self.transaction():
+            for kind in ("records", "bases"):
+                places = [(i, frame) for i in involved for frame in self._frames(kind, i)]
+                for frame in sorted({frame for _, frame in places if frame >= first}):
+                    rows = [(i, self._row(kind, i, frame)) for i in ids]
+                    for i in involved:
+                        self._note(i, frame)
+                        self._keep(kind, i, frame, action)
+                        self._run(f"DELETE FROM {kind} WHERE {_PLACE}", i, frame)
+                    for i, row in rows:
+                        if row is not None:
+                            self._run(f"INSERT INTO {kind} VALUES ({_PLACES})", ids[i], *row[1:])
+                    for i in involved:
+                        self._note(i, frame)
+                for i in involved:
+                    for frame in self._frames(kind, i):
+                        row = self._one(f"SELECT sources FROM {kind} WHERE {_PLACE}", i, frame)
+                        before = self._json(row[0]) if row else []
+                        after = on_own_side(before, frame, first)
+                        if len(after) < len(before):
+                            self._keep(kind, i, frame, action)
+                            text = json.dumps(after)
+                            self._run(f"UPDATE {kind} SET sources = ? WHERE {_PLACE}", text, i, frame)
+
+    def base_frames(self, object_id: int) -> list[int]:
+        """Frames on which something was known of an object before prompts."""
+        return self._frames("bases", object_id)
+
+    def span(self, object_id: int) -> tuple[int, int] | None:
+        """First and last frame on which an object's mask is not empty."""
+        sql = "SELECT min(frame), max(frame) FROM records WHERE object_id = ? AND area > 0"
+        row = self._one(sql, object_id)
+        return None if row is None or row[0] is None else (row[0], row[1])
+
+    def _frames(self, kind: str, object_id: int) -> list[int]:
+        rows = self._all(f"SELECT frame FROM {kind} WHERE object_id = ? ORDER BY frame", object_id)
+        return [row[0] for row in rows]
+
+    def _row(self, kind: str, object_id: int, frame: int) -> tuple[Any, ...] | None:
+        return self._one(f"SELECT {_COLUMNS} FROM {kind} WHERE {_PLACE}", object_id, frame)
+
     # Undoing
 
     def touched(self, action: int) -> list[int]:
@@ -351,6 +407,8 @@ class ResultStore:
 
     def set_state(self, key: str, value: Any) -> None:
         """Set or, with None, remove one entry of the state."""
+        if key.startswith(_NEWER):
+            self._run("UPDATE meta SET value = ? WHERE key = 'format_version'", str(FORMAT_VERSION))
         if value is None:
             self._run("DELETE FROM state WHERE key = ?", key)
         else:

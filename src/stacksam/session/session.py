@@ -24,8 +24,10 @@ from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.session.actions import prompts_to_json
 from stacksam.session.boxes import BBox, intersection
 from stacksam.session.compose import compose
+from stacksam.session.family import Family
 from stacksam.session.folder import claim, open_labels, write_json
 from stacksam.session.journal import Journal
+from stacksam.session.links import check_links
 from stacksam.session.models import Model
 from stacksam.session.needs import Needs, needs
 from stacksam.session.objects import Objects
@@ -53,7 +55,7 @@ from stacksam.session.update import Update
 __all__ = ["Direction", "Session", "Update"]
 
 
-class Session:
+class Session(Family):
     """Prompt objects on any frame of a stack and follow them through it.
 
     Parameters
@@ -316,7 +318,8 @@ class Session:
         Raises
         ------
         InputError
-            If there is none, or one cannot be used; then none was added.
+            If there is none, one cannot be used, or the object would be seen on a frame of its parent or of
+            its daughters; then none was added.
         StorageError
             If the answers cannot be written; then none was added either.
         """
@@ -331,6 +334,7 @@ class Session:
                 self._objects.check_new(object_id)
             with self._journal.action("add", {"prompts": prompts_to_json(checked)}) as draft:
                 answers = {place: self._objects.say(*place, group, draft) for place, group in places.items()}
+                check_links(draft, {object_id for object_id, _ in places})
         return Update.of(answers[checked[-1].object_id, checked[-1].frame])
 
     def remove(self, *prompts: Prompt) -> Update | None:
@@ -360,6 +364,7 @@ class Session:
             with self._journal.action("remove", {"prompts": prompts_to_json(checked)}) as draft:
                 for prompt in checked:
                     record = self._objects.unsay(prompt, draft)
+                check_links(draft, {prompt.object_id for prompt in checked})
         return None if record is None else Update.of(record)
 
     def replace(self, old: Prompt, new: Prompt) -> Update:
@@ -394,6 +399,7 @@ class Session:
             told = {"old": prompts_to_json([old]), "new": prompts_to_json([new])}
             with self._journal.action("replace", told) as draft:
                 record = self._objects.replace(old, new, draft)
+                check_links(draft, (old.object_id, new.object_id))
         return Update.of(record)
 
     def remove_object(self, *object_ids: int) -> None:
@@ -483,6 +489,7 @@ class Session:
                 raise InputError(f"object {into} cannot be merged into itself; give ids of other objects")
             with self._journal.action("merge", {"into": into, "others": wanted}) as draft:
                 records = merge(self._objects, draft, into, wanted, self.stack.frame_shape)
+                check_links(draft, (into,))
         return tuple(Update.of(record) for record in records)
 
     def split(self, object_id: int, frame: int) -> tuple[int, ...]:
@@ -550,7 +557,9 @@ class Session:
             candidate, record = found[place]
             arguments = {"object_id": record.object_id, "frame": record.frame, "index": place}
             with self._journal.action("choose", arguments) as draft:
-                return Update.of(self._objects.choose(record, candidate, draft))
+                chosen = self._objects.choose(record, candidate, draft)
+                check_links(draft, (record.object_id,))
+            return Update.of(chosen)
 
     def lock(self, object_id: int, frames: Iterable[int]) -> None:
         """Approve frames of an object: they stay as they are, and shield what lies behind them.

@@ -8,9 +8,10 @@ from typing import Any, Literal, Self, get_args
 
 from stacksam.errors import InputError
 
-__all__ = ["Scope", "Settings"]
+__all__ = ["Canvas", "Scope", "Settings"]
 
 Scope = Literal["auto", "full", "window"]
+Canvas = Literal["frame", "native"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,15 @@ class Settings:
         it is small against the frame, else everything; always everything, as the official predictor and by
         default; or always a window, if one holds it. No matter for ``nano``, which has windows of its own
         kind.
+    canvas : {"frame", "native"}
+        What an official model sees a frame as: squeezed to its input, as the official predictor and by
+        default; or, for objects that are small on that, tiles of the frame at a scale that suits them, in
+        which they always see windows. No matter for ``nano``, which always chooses a scale.
 
     Raises
     ------
     InputError
-        If the scope is none of these.
+        If scope or canvas is none of these.
     """
 
     max_conditioning: int | None = None
@@ -54,15 +59,22 @@ class Settings:
     batch: int = 16
     max_memory: int | None = None
     scope: Scope = "full"
+    canvas: Canvas = "frame"
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
             raise InputError(f"scope is {self.scope!r}; use 'auto', 'full' or 'window'")
+        if self.canvas not in get_args(Canvas):
+            raise InputError(f"canvas is {self.canvas!r}; use 'frame' or 'native'")
 
     def to_json(self, *, windowed: bool) -> dict[str, Any]:
         """Those that change the results of a model, `windowed` or not."""
-        chosen = {"max_conditioning": self.max_conditioning, "fill_holes": self.fill_holes}
-        return chosen if windowed else chosen | {"scope": self.scope}
+        chosen: dict[str, Any] = {"max_conditioning": self.max_conditioning, "fill_holes": self.fill_holes}
+        if not windowed:
+            chosen["scope"] = self.scope
+            if self.canvas != "frame":  # what older files mean by saying nothing
+                chosen["canvas"] = self.canvas
+        return chosen
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

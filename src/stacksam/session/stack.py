@@ -259,6 +259,9 @@ class Stack:
     def frame(self, index: int, box: BBox | None = None, step: int = 1) -> NDArray[np.float32]:
         """One frame, or a part of it, as the model sees it.
 
+        Of a multiscale image, pixels at a distance are those of its coarser levels, which as a rule are means
+        and are quicker to read; :meth:`raw` takes single pixels.
+
         Parameters
         ----------
         index, box, step
@@ -274,7 +277,11 @@ class Stack:
         InputError, StackError
             As :meth:`raw`.
         """
-        mapped = self.intensity.apply(self.raw(index, box, step))
+        y0, x0, y1, x1 = box = box or (0, 0, *self.frame_shape)
+        factor, image = self.image.shrunk(step, *box)
+        part = y0 // factor, x0 // factor, y1 // factor, x1 // factor
+        raw = _read_frame(image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part)
+        mapped = self.intensity.apply(raw)
         if mapped.ndim == 3 and mapped.shape[2] == 3:
             return mapped
         out = np.zeros((*mapped.shape[:2], 3), np.float32)

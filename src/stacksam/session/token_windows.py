@@ -93,23 +93,48 @@ class TokenWindows:
         before : Record, optional
             The object one frame earlier still: it is expected to move on as it did.
         """
+        wanted = self.wanted(previous, before)
+        if wanted is None:
+            return previous.view.window
+        centre, side, _ = wanted
+        return None if side is None else self._at(centre, side)
+
+    def wanted(
+        self, previous: Record, before: Record | None
+    ) -> tuple[tuple[float, float], int | None, float] | None:
+        """Middle and side of the window for an object on the next frame, and its present size, all in tokens.
+
+        The middle is told from the corner of the canvas that `previous` was seen on, and may lie outside of
+        it. There is no side where the object is too large for any, and nothing where it was not seen.
+        """
         present = previous.view.window
         place = self._place(previous.logits > 0, present) if self.sides else None
         if place is None:
-            return present
+            return None
         side = self._settled(WINDOW_SIDE * place.size, self.grid if present is None else present.side)
         if side is None:
-            return None
+            return place.centre, None, place.size
         if present is not None and (self._is_near_border(place, present) or previous.object_score < _DOUBT):
             side = max(side, next((s for s in self.sides if s > present.side), self.sides[-1]))
         y, x = place.centre
-        earlier = None if before is None else self._place(before.logits > 0, before.view.window)
+        earlier = self._earlier(before, previous)
         if earlier is not None:
             # Not so far that what is known to be there would leave the window.
             reach = side / 4
-            y += min(max(y - earlier.centre[0], -reach), reach)
-            x += min(max(x - earlier.centre[1], -reach), reach)
-        return self._at((y, x), side)
+            y += min(max(y - earlier[0], -reach), reach)
+            x += min(max(x - earlier[1], -reach), reach)
+        return (y, x), side, place.size
+
+    def _earlier(self, before: Record | None, previous: Record) -> tuple[float, float] | None:
+        """Middle of an earlier mask on the canvas of the previous one, if both were seen at one scale."""
+        if before is None:
+            return None
+        now, then = previous.view, before.view
+        place = self._place(before.logits > 0, then.window)
+        if place is None or (now.height, now.width) != (then.height, then.width):
+            return None
+        y, x = place.centre
+        return y + (then.y - now.y) * self.grid / now.height, x + (then.x - now.x) * self.grid / now.width
 
     def _settled(self, wanted: float, present: int) -> int | None:
         """The side to use, given the present one: it must not flip with every small change of the mask."""

@@ -17,7 +17,7 @@ from stacksam.session.canvas import WINDOW_SIDE, View, nearest_pitch, object_siz
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
-__all__ = ["Windows", "as_points", "corners", "displacement"]
+__all__ = ["Windows", "as_points", "box_size", "corners", "displacement"]
 
 _CLICK_SIDES = 1.6  # ratio of neighbouring window sides that are tried for a click
 _LARGEST_CLICK = 4096  # pixels; an object of a quarter of that needs a box, so that a click reads no more
@@ -52,9 +52,7 @@ class Windows:
     def of_box(self, box: Box) -> View:
         """The window for an object that a box was drawn around."""
         y0, x0, y1, x1 = box.yxyx
-        height, width = y1 - y0 + 1, x1 - x0 + 1
-        size = max(0.87 * float(np.sqrt(height * width)), 0.6 * max(height, width))
-        return self.at(((y0 + y1) / 2, (x0 + x1) / 2), WINDOW_SIDE * size)
+        return self.at(((y0 + y1) / 2, (x0 + x1) / 2), WINDOW_SIDE * box_size(box))
 
     def around(self, prompts: Sequence[Point | Box], previous: Record) -> View:
         """A window over the present mask and prompts that fell outside the present window."""
@@ -129,6 +127,13 @@ def displacement(
     if weighed[row, column] < match[y0, x0] + _MOVED:
         return 0, 0
     return int(row) - y0, int(column) - x0
+
+
+def box_size(box: Box) -> float:
+    """Size in pixels of an object that a box was drawn around; see `object_size`."""
+    y0, x0, y1, x1 = box.yxyx
+    height, width = y1 - y0 + 1, x1 - x0 + 1
+    return max(0.87 * float(np.sqrt(height * width)), 0.6 * max(height, width))
 
 
 def corners(prompt: Point | Box) -> list[tuple[float, float]]:

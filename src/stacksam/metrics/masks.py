@@ -2,9 +2,9 @@
 
 Everything here is a pure function of arrays: region overlap (:func:`iou`), contour accuracy
 (:func:`boundary_f`), the prompts that an evaluation derives from ground truth (:func:`click_of`,
-:func:`box_of`), and two baselines that any tracker must beat: the true mask copied to every frame
-(:func:`copy_baseline`), and threshold, watershed and linking (:func:`otsu_watershed`,
-:func:`link_by_overlap`).
+:func:`box_of`, :func:`corrective_click`), and two baselines that any tracker must
+beat: the true mask copied to every frame (:func:`copy_baseline`), and threshold, watershed and linking
+(:func:`otsu_watershed`, :func:`link_by_overlap`).
 
 References
 ----------
@@ -13,6 +13,8 @@ References
 .. [2] D. R. Martin, C. C. Fowlkes, J. Malik, "Learning to detect natural image boundaries using local
    brightness, color, and texture cues", IEEE TPAMI 26(5), 2004.
 .. [3] N. Otsu, "A threshold selection method from gray-level histograms", IEEE TSMC 9(1), 1979.
+.. [4] K. Sofiiuk, I. A. Petrov, A. Konushin, "Reviving Iterative Training with Mask Guidance for Interactive
+   Segmentation", ICIP 2022.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ __all__ = [
     "box_of",
     "click_of",
     "copy_baseline",
+    "corrective_click",
     "iou",
     "link_by_overlap",
     "otsu_watershed",
@@ -126,6 +129,40 @@ def click_of(mask: NDArray[Any]) -> tuple[int, int]:
     distance = ndimage.distance_transform_edt(np.pad(np.asarray(mask)[crop] != 0, 1))
     y, x = np.unravel_index(int(np.argmax(distance)), distance.shape)
     return int(y) - 1 + crop[0].start, int(x) - 1 + crop[1].start
+
+
+def corrective_click(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[tuple[int, int], bool] | None:
+    """The click that a person would correct a mask with, by the usual rule of interactive segmentation [4]_.
+
+    It lies on the largest connected region (over edges and corners) that was missed or is too much, on the
+    pixel farthest from the region's border.
+
+    Parameters
+    ----------
+    truth, predicted : array, shape (H, W)
+        Masks; anything but zero is inside.
+
+    Returns
+    -------
+    ((int, int), bool) or None
+        Pixel ``(y, x)``, and whether the click is positive (missed) or negative (too much); None where both
+        masks are equal.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or are not two-dimensional.
+    """
+    truth, predicted = _pair(truth, predicted)
+    if truth.ndim != 2:
+        raise InputError(f"masks have {truth.ndim} dimensions; give one frame, shape (H, W)")
+    largest: tuple[int, BoolArray, bool] | None = None
+    for wrong, positive in ((truth & ~predicted, True), (predicted & ~truth, False)):
+        regions, _ = ndimage.label(wrong, np.ones((3, 3)))
+        sizes = np.bincount(regions.ravel())[1:]
+        if sizes.size and (largest is None or sizes.max() > largest[0]):
+            largest = int(sizes.max()), regions == int(np.argmax(sizes)) + 1, positive
+    return None if largest is None else (click_of(largest[1]), largest[2])
 
 
 def box_of(mask: NDArray[Any]) -> tuple[int, int, int, int]:
