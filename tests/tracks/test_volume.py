@@ -15,7 +15,6 @@ from stacksam.session.prompts import Mask, Point
 from stacksam.session.replay import replay
 from stacksam.session.scores import FrameScores
 from stacksam.session.session import Session
-from stacksam.session.settings import Settings
 from stacksam.tracks.volume import EndRules, close_gaps, find_ends, shape_between, smoothness, trim_ends
 
 SIDE = 48
@@ -199,11 +198,10 @@ def test_a_set_mask_is_approved_and_can_be_given_up(session):
     np.testing.assert_array_equal(session.mask(1, 6), found)
 
 
-@pytest.mark.parametrize(("windowed", "scope"), [(True, "full"), (False, "full"), (False, "native")])
-def test_the_network_remembers_the_mask_that_was_set(windowed, scope):
+@pytest.mark.parametrize("windowed", [True, False])
+def test_the_network_remembers_the_mask_that_was_set(windowed):
     """With the network itself: its memory is made of what is shown, and a mask is what its logits say."""
-    model, settings = random_model(windowed=windowed), Settings(scope=scope)
-    with Session(small_stack(4, SIDE), model, settings=settings) as session:
+    with Session(small_stack(4, SIDE), random_model(windowed=windowed)) as session:
         session.add(Point(0, 1, (20.0, 20.0)))
         list(session.propagate())
         mine = disc(24, 20, 9)
