@@ -15,6 +15,8 @@ from stacksam import assets, cli
 from stacksam.demo import _CASES, DemoObject, DemoResult, check_demo, format_demo, run_demo
 from stacksam.errors import StorageError
 from stacksam.io import read_labels
+from stacksam.session.boxes import bbox_of
+from stacksam.session.update import Update
 
 
 @pytest.fixture
@@ -53,6 +55,11 @@ def perfect(monkeypatch):
             return np.where(np.isin(self.truth[frame], self.object_ids), self.truth[frame], 0).astype(
                 np.int32
             )
+
+        def update(self, object_id, frame):
+            mask = self.truth[frame] == object_id
+            y0, x0, y1, x1 = box = bbox_of(mask)
+            return Update(frame, object_id, box, mask[y0:y1, x0:x1], 8.0, 1.0, False)
 
         def save(self, path):
             path.write_text("{}")

@@ -53,7 +53,7 @@ ALLOWED = {
     "prompt_files": {"session", "io", "metrics"},
     "outputs": {"session", "io", "console", "overview"},
     "exports": {"io", "console"},
-    "runs": {"session", "console", "outputs"},
+    "runs": {"session", "tracks", "console", "outputs"},
     "demo": {"session", "metrics", "console", "outputs", "prompt_files", "runs"},
     "batch": {"network", "session", "tracks", "io", "metrics", "evaluate"}
     | {"console", "outputs", "overview", "prompt_files", "runs"},
@@ -112,7 +112,7 @@ LEAF_PACKAGES = {
     "assets": {"pooch", "requests"},
 }
 
-DISTRIBUTIONS = {"skimage": "scikit-image", "PIL": "pillow", "ctc_metrics": "py-ctcmetrics"}
+DISTRIBUTIONS = {"skimage": "scikit-image", "PIL": "pillow", "ctc_metrics": "py-ctcmetrics", "nrrd": "pynrrd"}
 
 
 def _layer(module: str) -> str:
@@ -192,7 +192,7 @@ def test_every_third_party_import_is_declared(repo_root):
         packages = {name.split(".")[0] for name in imported} - {"stacksam"} - set(sys.stdlib_module_names)
         declared = base | names(extras["io"])
         if _layer(module) == "io":
-            declared |= names(extras["formats"])
+            declared |= names(extras["formats"]) | names(extras["medical"])
         if _layer(module) == "plugin":
             declared |= names(extras["plugin"])
         if _layer(module) in ("evaldata", "metrics"):

@@ -26,6 +26,7 @@ from stacksam.cli_options import (
     BoxOption,
     CanvasOption,
     ChannelsOption,
+    ConsensusOption,
     DeviceOption,
     Direction,
     DirectionOption,
@@ -124,6 +125,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     direction: DirectionOption = Direction.BOTH,
     first: FirstOption = None,
     last: LastOption = None,
+    consensus: ConsensusOption = False,
     frame_axis: FrameAxisOption = None,
     at: AtOption = None,
     channels: ChannelsOption = None,
@@ -175,6 +177,11 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
             given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
         wanted = reading.check_all(given, opened)
         check_span(opened, first, last)
+        if consensus and (opened.frame_axis != "z" or opened.n_frames < 2):
+            raise InputError(
+                "--consensus needs a volume whose frames lie along z; name its axes with --axes, or choose "
+                "with --frame-axis z"
+            )
         outputs.check(
             overwrite=overwrite,
             frame_axis=opened.frame_axis,
@@ -193,6 +200,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
                 first=first,
                 last=last,
                 settings=settings,
+                consensus=consensus,
                 report=reporter(quiet),
             )
     _show_summary(summary, quiet, as_json)

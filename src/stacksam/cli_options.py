@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
@@ -193,11 +194,23 @@ SessionOption = Annotated[
 DirectionOption = Annotated[
     Direction, option("--direction", about="Which way to follow, from the prompts.", panel=_P)
 ]
+ConsensusOption = Annotated[
+    bool,
+    option(
+        "--consensus",
+        about="Volumes: also follow along the other two axes, and keep what two of three agree on.",
+        panel=_P,
+    ),
+]
 FirstOption = Annotated[int | None, option("--first", about="First frame to follow to.", panel=_P)]
 LastOption = Annotated[int | None, option("--last", about="Last frame to follow to.", panel=_P)]
 
 StackPath = Annotated[
-    Path, typer.Argument(metavar="STACK", help="TIFF, OME-TIFF, OME-Zarr, a folder of images, or .npy.")
+    Path,
+    typer.Argument(
+        metavar="STACK",
+        help="TIFF, OME-TIFF, OME-Zarr, NIfTI, NRRD, a folder of images or of DICOM files, or .npy.",
+    ),
 ]
 FrameAxisOption = Annotated[
     Axis | None, option("--frame-axis", about="Follow through time (t) or depth (z).", panel=_S)
@@ -213,7 +226,13 @@ ChannelsOption = Annotated[
 ]
 IntensityOption = Annotated[
     str | None,
-    option("--intensity", about="Values shown as black and white: 100,4000", panel=_S, metavar="LOW,HIGH"),
+    option(
+        "--intensity",
+        about="Values shown as black and white: 100,4000; or ct-lung, ct-bone, ct-soft-tissue, ct-brain, "
+        "ct-liver, ct:LEVEL,WIDTH (HU), mr, mr:LOW,HIGH (percentiles).",
+        panel=_S,
+        metavar="LOW,HIGH|NAME",
+    ),
 ]
 AxesOption = Annotated[
     str | None,
@@ -225,7 +244,7 @@ SpacingOption = Annotated[
 ]
 LevelOption = Annotated[int, option("--level", about="Resolution level; 0 is the full size.", panel=_S)]
 SeriesOption = Annotated[
-    int | None, option("--series", about="Which image of a file that holds several.", panel=_S)
+    int | None, option("--series", about="Which image of a file, or series of a DICOM folder.", panel=_S)
 ]
 ModelOption = Annotated[
     str, option("--model", about="A name from `stacksam models`, or the path of a checkpoint.", panel=_M)
@@ -337,14 +356,21 @@ def stack_arguments(
         "channels": None
         if channels is None
         else numbers("--channels", channels, int, form="whole numbers: 0,2"),
-        "intensity": None
-        if intensity is None
-        else numbers("--intensity", intensity, float, 2, form="LOW,HIGH"),
+        "intensity": None if intensity is None else _intensity(intensity),
         "axes": axes,
         "spacing": None if spacing is None else numbers("--spacing", spacing, float, 3, form="FRAME,Y,X"),
         "level": level,
         "series": series,
     }
+
+
+def _intensity(text: str) -> Any:
+    """Two numbers, or a name, which must be one."""
+    from stacksam.session.presets import read_preset
+
+    if re.match(r"\s*(ct|mr)", text.lower()):
+        return read_preset(text).name
+    return numbers("--intensity", text, float, 2, form="LOW,HIGH, or a name such as ct-lung or mr")
 
 
 def numbers(

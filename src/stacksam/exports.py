@@ -53,7 +53,7 @@ def open_results(
     at : mapping of str to int, optional
         Where the labels lie on other axes of the image.
     affine : Path, optional
-        Text file of 4 × 4 numbers.
+        Text file of 4 × 4 numbers; by default that of the image, if it is a medical volume.
     name : str
         Of labels inside the image.
     axes : {"tyx", "zyx"}, optional
@@ -84,7 +84,7 @@ def open_results(
         known if lineage is None else read_lineage(lineage),
         None if image is None else _raw_frames(image, labels, place),
         image,
-        None if affine is None else _read_affine(affine),
+        _image_affine(image, labels) if affine is None else _read_affine(affine),
         place,
         name,
     )
@@ -250,6 +250,14 @@ def _raw_frames(path: Path, labels: LabelStack, at: Mapping[str, int]) -> RawFra
         return np.moveaxis(values, 0, -1) if values.ndim == 3 else values
 
     return raw
+
+
+def _image_affine(path: Path | None, labels: LabelStack) -> NDArray[np.float64] | None:
+    """Where the labels of a volume lie, if its image tells."""
+    if path is None or labels.frame_axis != "z":
+        return None
+    with open_image(path) as image:
+        return image.affine
 
 
 def _read_affine(path: Path) -> NDArray[np.float64]:

@@ -237,7 +237,13 @@ class Outputs:
             stack.name,
             top_id=max(session.object_ids, default=0),
         )
-        results = Results(labels, lineage, raw=stack.raw, image=stack.opened.get("path"))
+        results = Results(
+            labels,
+            lineage,
+            raw=stack.raw,
+            image=stack.opened.get("path"),
+            affine=stack.affine if stack.frame_axis == "z" else None,
+        )
         with step.of(report("looking at the labels", stack.n_frames, "frames")):
             seen = {object_id: one.frames for object_id, one in labels.survey.items()}
         for name, path in self.labels.items():

@@ -30,7 +30,7 @@ Inspect = Callable[["Session"], Mapping[str, Any]]
 """Looks at the session when all frames are done; returns what the overview is to show besides."""
 
 
-def follow(
+def follow(  # noqa: PLR0913 - what a command can ask for
     stack: Stack,
     model: Model,
     prompts: Iterable[Prompt],
@@ -40,6 +40,7 @@ def follow(
     first: int | None = None,
     last: int | None = None,
     settings: Settings | None = None,
+    consensus: bool = False,
     report: Reporter = quiet,
     inspect: Inspect | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +59,9 @@ def follow(
         Frames to follow to, both included.
     settings : Settings, optional
         By default those of the folder's session, if there is one.
+    consensus : bool
+        Also follow the objects of a volume along its other two axes, and keep what most axes agree on; see
+        `stacksam.tracks.consensus`.
     report : Reporter
     inspect : callable, optional
 
@@ -79,7 +83,8 @@ def follow(
     with Session(stack, model, outputs.session_folder, settings=settings) as session:
         _give(session, prompts, outputs, report)
         _propagate(session, direction, first, last, report)
-        return _finish(session, outputs, report, start, inspect)
+        agreement = _agree(session, report) if consensus else {}
+        return _finish(session, outputs, report, start, inspect, agreement)
 
 
 def open_session_stack(path: Path, source: Path | None = None) -> Stack:
@@ -169,8 +174,26 @@ def _propagate(
             step.advance()
 
 
+def _agree(session: Session, report: Reporter) -> dict[int, float]:
+    """Take over what most axes agree on; how far they do, by object id. Not twice."""
+    from stacksam.tracks.consensus import consensus
+
+    if "set_masks" in session.history:  # an earlier run was stopped while it wrote its files
+        return {}
+    with report("following along the other axes", None, "masks") as step:
+        found = consensus(session, progress=lambda _done, _total: step.advance())
+    if found.masks:
+        session.set_masks(*found.masks)
+    return found.agreement
+
+
 def _finish(
-    session: Session, outputs: Outputs, report: Reporter, start: float, inspect: Inspect | None = None
+    session: Session,
+    outputs: Outputs,
+    report: Reporter,
+    start: float,
+    inspect: Inspect | None = None,
+    agreement: Mapping[int, float] | None = None,
 ) -> dict[str, Any]:
     """Write what a session has, and the summary."""
     extra = dict(inspect(session)) if inspect else {}
@@ -186,6 +209,8 @@ def _finish(
         },
         "objects": [
             {"id": i, "frames": len(session.frames_of(i)), "seen_on": written.seen.get(i, 0)}
+            | ({"agreement": round(agreement[i], 4)} if agreement and i in agreement else {})
+            | _evenness(session, i)
             for i in session.object_ids
         ],
         "files": {kind: str(path) for kind, path in written.files.items()},
@@ -193,6 +218,20 @@ def _finish(
     }
     outputs.write_summary(summary)
     return summary
+
+
+def _evenness(session: Session, object_id: int) -> dict[str, Any]:
+    """How evenly an object of a volume changes from slice to slice."""
+    from stacksam.tracks.volume import smoothness
+
+    if session.stack.frame_axis != "z":
+        return {}
+    found = smoothness(session, object_id)
+    if not found.pairs:
+        return {}
+    figures = {"dice_mean": found.dice_mean, "dice_min": found.dice_min, "area_jump": found.area_jump}
+    told = {name: round(value, 4) for name, value in figures.items()}
+    return {"smoothness": told | {"worst_frame": found.worst, "gaps": found.gaps}}
 
 
 def check_span(stack: Stack, first: int | None, last: int | None) -> None:

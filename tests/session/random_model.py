@@ -126,6 +126,10 @@ class DiscPredictor:
     def absent(self, record):
         return gone(record)
 
+    def painted(self, record, mask):
+        y0, x0, y1, x1 = own = bbox_of(mask)
+        return replace(record, bbox=own, mask=mask[y0:y1, x0:x1])
+
     def _record(self, object_id, frame, y, x, radius, trace, **rest):
         height, width = self.stack.frame_shape
         rows, columns = np.ogrid[:height, :width]

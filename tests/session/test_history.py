@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -213,6 +214,16 @@ class Sessions(RuleBasedStateMachine):
             return
         self.do("mark_absent", lambda: self.session.mark_absent(object_id, [frame]), lambda: None)
         assert not self.session.mask(object_id, frame).any()
+
+    @precondition(lambda self: self.prompts)
+    @rule(data=st.data(), side=st.integers(0, 5))
+    def set_masks(self, data, side):
+        object_id = data.draw(st.sampled_from(self.session.object_ids))
+        frame = data.draw(st.sampled_from(self.session.frames_of(object_id)))
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[3 : 3 + side, 4 : 4 + side] = True
+        self.do("set_masks", lambda: self.session.set_masks(Mask(frame, object_id, mask)), lambda: None)
+        assert (self.session.mask(object_id, frame) == mask).all()
 
     @precondition(lambda self: self.prompts)
     @rule(frame=frames, yx=places)

@@ -296,6 +296,21 @@ def test_memories_made_anew_are_those_that_were_dropped(stack, model, world):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-3)
 
 
+def test_a_mask_from_elsewhere_is_seen_at_its_own_scale(stack, model, world):
+    world.places = {1: still(300, 500)}
+    with Session(stack, model, settings=NATIVE) as session:
+        session.add(click(world, 1))
+        run(session, last=3)
+        session.set_masks(Mask(2, 1, disc(306, 498, 9)))
+        view = session._store.get(1, 2).view
+        assert (view.height, view.window.side) == (4 * GRID, 24)  # it is a little larger
+        likely = session.probability(1, 2)
+        assert likely[disc(306, 498, 7)].min() > 0.5
+        assert likely[~disc(306, 498, 12)].max() < 0.5
+        run(session, last=3)
+        assert not session.stale_frames(1)
+
+
 def test_a_canvas_that_is_none_is_told():
     with pytest.raises(InputError, match="canvas is 'tiles'; use 'frame' or 'native'"):
         Settings(canvas="tiles")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StackError
+from stacksam.io._affine import checked_affine
 
 AXES = "tzcyx"
 # Letters of tifffile and habits of people; q and i are sequences of unknown meaning.
@@ -106,6 +107,9 @@ class LazyImage:
         Short name, and where the image came from.
     rgb : bool
         Whether c holds red, green, blue (and alpha).
+    affine : (4, 4) float64 array, optional
+        Takes ``(z, y, x, 1)`` of our voxels to right, anterior, superior in mm; see `stacksam.io._affine`.
+        None where the file does not tell where in the body it lies.
     coarser : tuple of (int, LazyImage)
         The same image with fewer rows and columns, where the file has it: by which factor, and what is left.
         Factors are powers of two, in order.
@@ -118,6 +122,7 @@ class LazyImage:
     name: str = "image"
     source: str = "array"
     rgb: bool = False
+    affine: NDArray[np.float64] | None = None
     coarser: tuple[tuple[int, LazyImage], ...] = ()
 
     @property
@@ -202,6 +207,7 @@ def lazy_image(
     name: str = "image",
     source: str = "array",
     rgb: bool = False,
+    affine: Any = None,
 ) -> LazyImage:
     """Check an array and name its axes.
 
@@ -218,11 +224,13 @@ def lazy_image(
         Short name, and where the data came from.
     rgb : bool
         Whether c holds colours.
+    affine : (4, 4) array-like, optional
+        Of (z, y, x, 1), to RAS+ mm.
 
     Raises
     ------
     StackError
-        If the axes do not fit, one has size zero, or the values are no plain numbers.
+        If the axes do not fit, one has size zero, the values are no plain numbers, or the affine is singular.
     """
     shape = tuple(int(size) for size in data.shape)
     dtype = np.dtype(data.dtype)
@@ -240,6 +248,7 @@ def lazy_image(
         name=name,
         source=source,
         rgb=rgb and "c" in wanted and dict(zip(axes, shape, strict=True))["c"] in (3, 4),
+        affine=None if affine is None else checked_affine(affine, source),
     )
 
 

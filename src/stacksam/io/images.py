@@ -1,7 +1,8 @@
 """Opening image stacks: every format becomes a :class:`LazyImage`, of which nothing is read yet.
 
-TIFF, ImageJ hyperstacks and OME-TIFF; OME-Zarr (0.4, 0.5) and plain zarr, in a folder or a zip file; a
-folder or a list of images (one frame each, in natural order); ``.npy``; numpy, dask and zarr arrays.
+TIFF, ImageJ hyperstacks and OME-TIFF; OME-Zarr (0.4, 0.5) and plain zarr, in a folder or a zip file; NIfTI,
+NRRD and DICOM series; a folder or a list of images (one frame each, in natural order); ``.npy``; numpy, dask
+and zarr arrays.
 To add a format, add its suffixes and its reader to `_READERS`.
 """
 
@@ -49,7 +50,8 @@ def open_image(
     level : int
         Resolution level of a multiscale file; 0 is the full size.
     series : int, optional
-        Which image, for files that hold several of equal standing (positions, wells).
+        Which image, for files that hold several of equal standing (positions, wells), or which series of a
+        folder of DICOM files.
     axes : str, optional
         One letter of ``tzcyx`` a dimension (``s`` for colours), for sources that do not tell or are wrong.
         Bare arrays are ``yx``, ``tyx`` or ``tzyx`` by default; bytes whose last axis has size 3 or 4 are
@@ -115,6 +117,9 @@ def _open_path(path: Path, level: int, series: int | None, axes: str | None) -> 
 
     if looks_like_zarr(path) or path.suffix.lower() == ".zarr":
         return read_zarr(path, level, series, axes)
+    slices = [path / name for name in names if _is_dicom(path / name)]
+    if slices and not any(_is_image(path / name) for name in names if path / name not in slices):
+        return _read_slices(slices, path.name, str(path), level, series, axes)
     kinds = Counter(_suffix(path / name) for name in names if _is_image(path / name))
     if not kinds:
         raise StackError(f"the folder {path} holds no images; supported are {_SUPPORTED}")
@@ -135,8 +140,10 @@ def _open_list(source: Sequence[Any], level: int, series: int | None, axes: str 
         raise StackError(
             "a list must hold paths of image files; for arrays, use numpy.stack or dask.array.stack"
         )
-    _only_one("a list of files", level, series)
     files = [Path(item).expanduser() for item in source]
+    if all(_is_dicom(file) for file in files):
+        return _read_slices(files, files[0].parent.name, str(files[0].parent), level, series, axes)
+    _only_one("a list of files", level, series)
     return _open_files(files, axes, files[0].parent.name or files[0].stem, str(files[0].parent))
 
 
@@ -159,6 +166,7 @@ def _open_files(files: list[Path], axes: str | None, name: str, source: str) -> 
             name=name,
             source=source,
             rgb=first.rgb,
+            affine=first.affine,
         )
 
 
@@ -248,22 +256,70 @@ def _read_picture(path: Path, level: int, series: int | None, axes: str | None) 
     return lazy_image(array, letters, name=path.stem, source=str(path), rgb=colours)
 
 
+def _read_nifti(path: Path, level: int, series: int | None, axes: str | None) -> LazyImage:
+    from stacksam.io._nifti import read_nifti
+
+    _only_one(str(path), level, series)
+    return read_nifti(path, axes)
+
+
+def _read_nrrd(path: Path, level: int, series: int | None, axes: str | None) -> LazyImage:
+    from stacksam.io._nrrd import read_nrrd
+
+    _only_one(str(path), level, series)
+    return read_nrrd(path, axes)
+
+
+def _read_dicom(path: Path, level: int, series: int | None, axes: str | None) -> LazyImage:
+    return _read_slices([path], path.stem, str(path), level, series, axes)
+
+
+def _read_slices(
+    files: list[Path], name: str, source: str, level: int, series: int | None, axes: str | None
+) -> LazyImage:
+    from stacksam.io._dicom import read_dicom
+
+    _only_one(source, level, None)
+    if axes is not None:
+        raise StackError(
+            f"{source} is DICOM, whose axes are known to be z, y, x; axes={axes!r} does not apply"
+        )
+    return read_dicom(files, name=name, source=source, series=series)
+
+
 _READERS: dict[str, Reader] = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf2", ".tf8"), _read_tiff),
     **dict.fromkeys((".zip", ".ozx"), _read_zarr),
     ".npy": _read_npy,
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), _read_picture),
+    **dict.fromkeys((".nii", ".nii.gz"), _read_nifti),
+    **dict.fromkeys((".nrrd", ".nhdr"), _read_nrrd),
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), _read_dicom),
 }
 # Spellings of one format, which may be mixed in a folder.
 _KIND = {".tiff": ".tif", ".btf": ".tif", ".tf2": ".tif", ".tf8": ".tif", ".jpeg": ".jpg"}
 _SUPPORTED = (
     "TIFF (.tif, .tiff, .btf, .tf2, .tf8; also ImageJ and OME), OME-Zarr and zarr (a folder, .zip or .ozx), "
-    ".npy, .png, .jpg, .jpeg, .bmp, or a folder of such images"
+    ".npy, .png, .jpg, .jpeg, .bmp, NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), DICOM (.dcm), or a folder of "
+    "such images"
 )
 
 
 def _suffix(path: Path) -> str:
-    return path.suffix.lower()
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower()
+    return inner + suffix if suffix == ".gz" and inner == ".nii" else suffix
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its suffix or, where it has none that is known, by its first bytes."""
+    if _suffix(path) in _READERS:
+        return _READERS[_suffix(path)] is _read_dicom and not path.name.startswith(".")
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _is_image(path: Path) -> bool:

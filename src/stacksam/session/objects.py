@@ -16,7 +16,7 @@ from stacksam.session.links import forget_links, limits
 from stacksam.session.memory_bank import MemoryChoice, choose_memories
 from stacksam.session.plan import Direction, Scope, behind, depending, reaches
 from stacksam.session.predictor import Predictor, Request
-from stacksam.session.prompts import Prompt, check_frame, check_object_id, check_several
+from stacksam.session.prompts import Mask, Prompt, check_frame, check_object_id, check_several
 from stacksam.session.records import Record
 from stacksam.session.results import ResultStore
 
@@ -164,6 +164,24 @@ class Objects:
         )
         self._predictor.bank.forget(object_id, frames)
         self._invalidate(object_id, frames, draft)
+
+    def set_masks(self, masks: Sequence[Mask], draft: Draft) -> list[Record]:
+        """Put masks in place of the present ones, and lock them."""
+        changed: dict[int, list[Record]] = {}
+        for mask in masks:
+            record = self.recall(mask.object_id, mask.frame)
+            if record is None:
+                raise InputError(
+                    f"object {mask.object_id} has no result on frame {mask.frame}; propagate it there first"
+                )
+            painted = replace(self._predictor.painted(record, mask.mask), locked=True, stale=False)
+            changed.setdefault(mask.object_id, []).append(painted)
+        for object_id, records in changed.items():
+            frames = [record.frame for record in records]
+            draft.put(records)
+            self._predictor.bank.forget(object_id, frames)
+            self._invalidate(object_id, frames, draft)
+        return [record for records in changed.values() for record in records]
 
     def remove(self, object_id: int, draft: Draft) -> None:
         """Remove an object with its prompts, name and results; its id is not used again."""

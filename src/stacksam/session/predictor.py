@@ -41,6 +41,7 @@ __all__ = ["Predictor", "Request", "Settings"]
 
 _F = TypeVar("_F", np.float16, np.float32)
 
+_PAINTED = 10.0  # logit inside a mask that is given, as that of a mask prompt
 _LOOKS = 3  # at most, for the scale of an object that was clicked on
 _PROMPT_MARGIN = 0.125  # share of a window; a prompt nearer to its border is read on the whole canvas
 
@@ -106,6 +107,27 @@ class Predictor:
         """The record as it is where the user says that the object is not there."""
         none = self.model.network.no_obj_ptr[0].detach().float().cpu().numpy()
         return replace(gone(record), pointer=none)
+
+    def painted(self, record: Record, mask: NDArray[np.bool_]) -> Record:
+        """The record as it is with another mask (H, W), which did not come from the network.
+
+        Its logits say the mask, as those of a painted prompt do; pointer and scores stay what they were, but
+        an object that is there is visible.
+        """
+        if not mask.any():
+            return self.absent(record)
+        view = self._view_of_mask(mask)
+        shown = torch.nn.functional.avg_pool2d(view.cut_mask(mask)[None], 4)[0, 0].numpy()
+        logits = np.asarray((2 * shown - 1) * _PAINTED, np.float32)
+        if not self.model.windowed:
+            tokens = self._tokens if view == self._whole or self._native is None else self._native.tokens
+            window = tokens.around(logits) if (logits > 0).any() else None
+            view, logits = replace(view, window=window), _part(logits, window)
+        kept = logits if record.prompted else logits.astype(np.float16)
+        y0, x0, y1, x1 = own = bbox_of(mask)
+        score = max(record.object_score, 1.0)
+        part = np.ascontiguousarray(mask[y0:y1, x0:x1])
+        return replace(record, view=view, logits=kept, bbox=own, mask=part, object_score=score)
 
     def prepare(self, objects: int) -> None:
         """Keep to the ceiling of memory with so many objects, or raise DeviceMemoryError."""

@@ -26,6 +26,7 @@ __all__ = [
     "Prompt",
     "check_frame",
     "check_integer",
+    "check_mask",
     "check_name",
     "check_object_id",
     "check_prompt",
@@ -187,17 +188,31 @@ def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) ->
             clipped = (max(y0, 0.0), max(x0, 0.0), min(y1, height - 1.0), min(x1, width - 1.0))
             return Box(frame, object_id, clipped)
         case Mask():
-            mask = np.asarray(prompt.mask)
-            if mask.shape != (height, width):
-                raise InputError(f"mask has shape {mask.shape}; the frames are {(height, width)} (y, x)")
-            if mask.dtype.kind not in "bui":
-                raise InputError(f"mask has dtype {mask.dtype}; give bool, or integers where 0 is background")
-            mask = mask.astype(bool)
-            if not mask.any():
+            checked = check_mask(prompt, n_frames, frame_shape)
+            if not checked.mask.any():
                 raise InputError(
                     f"mask of object {object_id} on frame {frame} is empty; paint at least one pixel"
                 )
-            return compact(Mask(frame, object_id, mask))
+            return checked
+
+
+def check_mask(prompt: Mask, n_frames: int, frame_shape: tuple[int, int]) -> Mask:
+    """Return a mask, which may be empty, with plain Python numbers and of bool, or say what is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If it is no mask, or its frame, object id, shape or dtype does not fit.
+    """
+    if not isinstance(prompt, Mask):
+        raise InputError(f"a mask is a {type(prompt).__name__}; use Mask(frame, object_id, mask)")
+    frame, object_id = check_frame(prompt.frame, n_frames), check_object_id(prompt.object_id)
+    mask = np.asarray(prompt.mask)
+    if mask.shape != frame_shape:
+        raise InputError(f"mask has shape {mask.shape}; the frames are {frame_shape} (y, x)")
+    if mask.dtype.kind not in "bui":
+        raise InputError(f"mask has dtype {mask.dtype}; give bool, or integers where 0 is background")
+    return compact(Mask(frame, object_id, mask.astype(bool)))
 
 
 def check_frame(frame: object, n_frames: int) -> int:

@@ -146,6 +146,9 @@ def _do(
                 session.add(*prompts_from_json(arguments["prompts"]))
             case "remove":
                 session.remove(*prompts_from_json(arguments["prompts"]))
+            case "set_masks":
+                masks = [p for p in prompts_from_json(arguments["masks"]) if isinstance(p, Mask)]
+                session.set_masks(*masks)
             case "remove_object":
                 session.remove_object(*arguments["object_ids"])
             case "replace":

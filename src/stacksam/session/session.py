@@ -7,6 +7,7 @@ is written down with what it changed, so that it can be undone, and done again e
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.session.actions import prompts_to_json
+from stacksam.session.boxes import BBox, intersection
 from stacksam.session.compose import compose
 from stacksam.session.family import Family
 from stacksam.session.folder import claim, open_labels, write_json
@@ -32,9 +34,11 @@ from stacksam.session.objects import Objects
 from stacksam.session.plan import Direction, Scope
 from stacksam.session.predictor import Predictor
 from stacksam.session.prompts import (
+    Mask,
     Prompt,
     check_frame,
     check_integer,
+    check_mask,
     check_name,
     check_object_id,
     check_prompt,
@@ -252,6 +256,35 @@ class Session(Family):
         if update is None:
             return np.zeros(self.stack.frame_shape, bool)
         return update.full_mask(self.stack.frame_shape)
+
+    def probability(self, object_id: int, frame: int, box: BBox | None = None) -> NDArray[np.float32]:
+        """How likely each pixel of a frame belongs to an object, by the network's logits.
+
+        Parameters
+        ----------
+        object_id, frame : int
+        box : (int, int, int, int), optional
+            Half-open ``(y0, x0, y1, x1)`` of a part of the frame; by default all.
+
+        Returns
+        -------
+        (h, w) float32
+            In 0..1; 0 where there is no result, and outside of what the network looked at. It is interpolated
+            from the network's resolution, and knows nothing of holes that were filled.
+        """
+        part = box or (0, 0, *self.stack.frame_shape)
+        out = np.zeros((part[2] - part[0], part[3] - part[1]), np.float32)
+        record = self._store.get(check_object_id(object_id), check_frame(frame, self.stack.n_frames))
+        if record is None:
+            return out
+        top, left, height, width = record.view.span
+        shown = (math.ceil(top), math.ceil(left), math.floor(top + height), math.floor(left + width))
+        seen = intersection(part, shown)
+        if seen is not None:
+            logits = record.view.upsample(record.logits.astype(np.float32), seen)
+            y, x = part[:2]
+            out[seen[0] - y : seen[2] - y, seen[1] - x : seen[3] - x] = 1 / (1 + np.exp(-logits))
+        return out
 
     def label_frame(self, frame: int) -> NDArray[np.int32]:
         """Labels (H, W) of one frame; where masks overlap, the more certain one."""
@@ -567,6 +600,45 @@ class Session(Family):
                 )
             with self._journal.action("mark_absent", {"object_id": object_id, "frames": wanted}) as draft:
                 self._objects.mark_absent(object_id, wanted, draft)
+
+    def set_masks(self, *masks: Mask) -> tuple[Update, ...]:
+        """Put masks that came from elsewhere in place of results, as one action; the frames are approved.
+
+        This is for what is computed from results, such as a shape between two others or the vote of several
+        runs (:mod:`stacksam.tracks.volume`, :mod:`stacksam.tracks.consensus`). Unlike a :class:`Mask` prompt,
+        such a mask is not what the user says: it makes no conditioning frame, and :meth:`unlock` and
+        propagating with `restart` bring the model's own back. What came from the masks before becomes stale.
+
+        Parameters
+        ----------
+        *masks : Mask
+            On frames where their objects have results; an empty one says that the object is not there. The
+            last of several for one object on one frame counts.
+
+        Returns
+        -------
+        tuple of Update
+            By object and frame.
+
+        Raises
+        ------
+        InputError
+            If none is given, one has another shape than the frames, or there is no such object or no result
+            of it on that frame; then nothing has changed.
+        StorageError
+            If the change cannot be written; then the masks are as they were.
+        """
+        if not masks:
+            raise InputError("no mask was given; give those to put in place of results")
+        shape = self.stack.n_frames, self.stack.frame_shape
+        checked = {(m.object_id, m.frame): m for m in (check_mask(m, *shape) for m in masks)}
+        wanted = [checked[place] for place in sorted(checked)]
+        with self._lock:
+            for object_id in sorted({mask.object_id for mask in wanted}):
+                self._objects.known(object_id)
+            with self._journal.action("set_masks", {"masks": prompts_to_json(wanted)}) as draft:
+                records = self._objects.set_masks(wanted, draft)
+        return tuple(Update.of(record) for record in records)
 
     def _with_results(self, object_id: int, frames: Iterable[int]) -> tuple[int, list[int]]:
         """An object and frames on which it has results, checked."""

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,9 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StackError
+from stacksam.io._affine import Affine, checked_affine, shifted
+from stacksam.io._turn import TURNS, turned
 from stacksam.io._units import normalise_unit
 from stacksam.io.images import LazyImage, Source, open_image
 from stacksam.session.boxes import BBox
+from stacksam.session.presets import Preset, read_preset
 
 __all__ = ["Intensity", "Stack", "open_stack", "reopen_stack"]
 
@@ -126,8 +129,11 @@ class Stack:
     units : tuple of 3 (str or None)
         Their units by long name; None for frames or pixels.
     opened : dict
-        How the image was opened, as JSON types: the path or paths, level, series, axes. Empty if that is not
-        known, as for arrays; then it cannot be opened again by :func:`reopen_stack`.
+        How the image was opened, as JSON types: the path or paths, level, series, axes, and `along` where
+        it is not z. Empty if that is not known, as for arrays; then it cannot be opened again by
+        :func:`reopen_stack`.
+    turn : {"z", "y", "x"}
+        The axis of the image as it was read that is z of `image`; see :meth:`along`.
     """
 
     image: LazyImage
@@ -138,6 +144,7 @@ class Stack:
     spacing: tuple[float, float, float]
     units: tuple[str | None, str | None, str | None]
     opened: dict[str, Any] = field(default_factory=dict)
+    turn: str = "z"
 
     @property
     def n_frames(self) -> int:
@@ -166,6 +173,62 @@ class Stack:
 
     def __len__(self) -> int:
         return self.n_frames
+
+    @property
+    def affine(self) -> Affine | None:
+        """Where in the body labels of this stack lie; None where the file does not tell.
+
+        (4, 4), takes ``(z, y, x, 1)`` to right, anterior, superior in mm; z is the frame, or 0 where frames
+        lie along t. A spacing that was given instead of the file's is in it.
+        """
+        if self.image.affine is None:
+            return None
+        affine = shifted(self.image.affine, (float(self.at.get("z", 0)), 0.0, 0.0)).copy()
+        step, y, x = self.spacing
+        for column, (axis, given) in enumerate(zip("zyx", (step, y, x), strict=True)):
+            told = self.image.scale.get(axis)
+            if told and given != told and not (axis == "z" and self.frame_axis != "z"):
+                affine[:3, column] *= given / told
+        return checked_affine(affine, self.source)
+
+    def along(self, axis: str) -> Stack:
+        """The same volume with frames along another of its axes.
+
+        Parameters
+        ----------
+        axis : {"z", "y", "x"}
+            An axis of this stack: ``along("y")`` has a frame for each row; its rows are z, its columns x.
+            ``along("x")`` has a frame for each column; its rows are z, its columns y.
+
+        Returns
+        -------
+        Stack
+            With the same channels and intensity. Its own axes are again called z, y and x.
+
+        Raises
+        ------
+        InputError
+            If there is no such axis.
+        StackError
+            If this is no volume, or was turned already.
+        """
+        if axis == "z":
+            return self
+        if axis in TURNS and (self.frame_axis != "z" or self.turn != "z"):
+            why = f"is seen along {self.turn} already" if self.turn != "z" else "is followed along t"
+            raise StackError(f"{self.name} {why}; open it with its frames along z to see it along {axis}")
+        image = turned(self.image, axis)
+        spacing = dict(zip("zyx", self.spacing, strict=True))
+        units = dict(zip("zyx", self.units, strict=True))
+        first, second, third = tuple(TURNS[axis])
+        return replace(
+            self,
+            image=image,
+            spacing=(spacing[first], spacing[second], spacing[third]),
+            units=(units[first], units[second], units[third]),
+            opened={**self.opened, "along": axis} if self.opened else {},
+            turn=axis,
+        )
 
     def raw(self, index: int, box: BBox | None = None, step: int = 1) -> NDArray[Any]:
         """One frame, or a part of it, as it is in the file; not to be written to.
@@ -217,9 +280,7 @@ class Stack:
         y0, x0, y1, x1 = box = box or (0, 0, *self.frame_shape)
         factor, image = self.image.shrunk(step, *box)
         part = y0 // factor, x0 // factor, y1 // factor, x1 // factor
-        raw = _read_frame(
-            image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part
-        )
+        raw = _read_frame(image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part)
         mapped = self.intensity.apply(raw)
         if mapped.ndim == 3 and mapped.shape[2] == 3:
             return mapped
@@ -283,18 +344,19 @@ class Stack:
         self.close()
 
 
-def open_stack(
+def open_stack(  # noqa: PLR0913 - what files may not tell
     source: Source,
     *,
     frame_axis: str | None = None,
     at: Mapping[str, int] | None = None,
     channels: int | Sequence[int] | None = None,
-    intensity: Intensity | tuple[float, float] | None = None,
+    intensity: Intensity | tuple[float, float] | str | None = None,
     axes: str | None = None,
     spacing: Mapping[str, float] | Sequence[float] | None = None,
     units: Mapping[str, str | None] | Sequence[str | None] | str | None = None,
     level: int = 0,
     series: int | None = None,
+    along: str | None = None,
 ) -> Stack:
     """Open a stack lazily.
 
@@ -308,9 +370,10 @@ def open_stack(
         Index along the other one of t and z, as in ``{"z": 3}``; must be given if it has more than one step.
     channels : int or sequence of 1 to 3 ints, optional
         Channels that the model sees. By default colours as they are, else the first channel.
-    intensity : Intensity or (low, high), optional
-        Mapping to 0..1. By default 0..255 for 8-bit colours, 0..1 for bool, else the percentiles 0.1 and
-        99.9 of up to eight frames, for each channel.
+    intensity : Intensity, (low, high) or str, optional
+        Mapping to 0..1, or the name of one, such as ``"ct-lung"`` or ``"mr"``: see
+        :func:`stacksam.session.presets.read_preset`. By default 0..255 for 8-bit colours, 0..1 for
+        bool, else the percentiles 0.1 and 99.9 of up to eight frames, for each channel.
     axes : str, optional
         Axes of sources that do not tell, such as ``"tyx"``; see :func:`stacksam.io.open_image`.
     spacing : mapping, or sequence of 3 or 2, optional
@@ -321,7 +384,10 @@ def open_stack(
     level : int
         Resolution level of a multiscale file.
     series : int, optional
-        Which image of a file that holds several.
+        Which image of a file, or which series of a folder of DICOM files, that holds several.
+    along : {"z", "y", "x"}, optional
+        Axis of a volume that frames lie along; see :meth:`Stack.along`. `spacing` and `units` are then
+        those of its frames, rows and columns.
 
     Returns
     -------
@@ -330,18 +396,24 @@ def open_stack(
     Raises
     ------
     StackError
-        If the source cannot be read, an index in `at` is missing, or all of its pixels are NaN.
+        If the source cannot be read, an index in `at` is missing, all of its pixels are NaN, or a named CT
+        window shows nothing of it.
     InputError
         If an argument does not fit the image.
     """
+    preset = read_preset(intensity) if isinstance(intensity, str) else None
     image = open_image(source, level=level, series=series, axes=axes)
     try:
+        if along is not None and along != "z":
+            if frame_axis == "t":
+                raise InputError(f"along={along!r} needs frame_axis='z'; it is 't'")
+            image, frame_axis = turned(image, along), "z"
         frame_axis = _frame_axis(image, frame_axis)
         indices = _other_index(image, frame_axis, at or {})
         chosen = _channels(image, channels)
         step, unit = _spacing(image, frame_axis, spacing, units)
-        if intensity is None:
-            intensity = _sampled_intensity(image, frame_axis, indices, chosen)
+        if intensity is None or preset is not None:
+            intensity = _sampled_intensity(image, frame_axis, indices, chosen, preset)
         elif not isinstance(intensity, Intensity):
             intensity = _given_intensity(intensity)
         if len(intensity.low) not in (1, max(len(chosen), 1)):
@@ -352,9 +424,11 @@ def open_stack(
         if image is not source:
             image.close()
         raise
-    return Stack(
-        image, frame_axis, indices, chosen, intensity, step, unit, _opening(source, level, series, axes)
-    )
+    turn = along or "z"
+    opened = _opening(source, level, series, axes)
+    if opened and turn != "z":
+        opened["along"] = turn
+    return Stack(image, frame_axis, indices, chosen, intensity, step, unit, opened, turn)
 
 
 def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -> Stack:
@@ -510,9 +584,9 @@ def _by_axis(values: Any, axes: tuple[str, ...], what: str) -> dict[str, Any]:
     return dict(zip(axes[-len(values) :], values, strict=True))
 
 
-def _given_intensity(pair: Sequence[Any]) -> Intensity:
+def _given_intensity(pair: Any) -> Intensity:
     if len(pair) != 2:
-        raise InputError(f"intensity={pair!r} must be (low, high)")
+        raise InputError(f"intensity={pair!r} must be (low, high), an Intensity, or a name such as 'ct-lung'")
     low, high = (tuple(float(v) for v in np.atleast_1d(value)) for value in pair)
     return Intensity(low, high)
 
@@ -556,13 +630,44 @@ def _stride(shape: tuple[int, int]) -> int:
 
 
 def _sampled_intensity(
-    image: LazyImage, frame_axis: str, at: Mapping[str, int], channels: tuple[int, ...]
+    image: LazyImage,
+    frame_axis: str,
+    at: Mapping[str, int],
+    channels: tuple[int, ...],
+    preset: Preset | None = None,
 ) -> Intensity:
-    """Percentiles over a few frames, for each channel; fixed ranges for 8-bit colours and bool."""
-    if image.dtype == np.bool_:
+    """Percentiles over a few frames, for each channel; fixed ranges for colours, bool and CT windows."""
+    if preset is None and image.dtype == np.bool_:
         return Intensity((0.0,), (1.0,))
-    if image.rgb and image.dtype == np.uint8:
+    if preset is None and image.rgb and image.dtype == np.uint8:
         return Intensity((0.0,), (255.0,))
+    low, high = [], []
+    for values in _samples(image, frame_axis, at, channels):
+        if preset is not None and preset.window is not None:
+            bottom, top = preset.window
+            if values.max() <= bottom or values.min() >= top:
+                raise StackError(
+                    f"intensity {preset.name!r} shows {bottom:g} to {top:g} HU, but the values of "
+                    f"{image.source} are {values.min():g} to {values.max():g}, so all would be black or "
+                    "all white; choose another, or give LOW,HIGH"
+                )
+        else:
+            shares = _PERCENTILES if preset is None or preset.percentiles is None else preset.percentiles
+            tissue = values[values > 0] if preset is not None else values
+            inside = tissue if tissue.size else values
+            bottom = np.percentile(inside, shares[0], method="lower")
+            top = np.percentile(inside, shares[1], method="higher")
+        if bottom == top:  # sparse: nearly all pixels are equal
+            bottom, top = values.min(), values.max()
+        low.append(float(bottom))
+        high.append(float(top))
+    return Intensity(tuple(low), tuple(high))
+
+
+def _samples(
+    image: LazyImage, frame_axis: str, at: Mapping[str, int], channels: tuple[int, ...]
+) -> list[NDArray[Any]]:
+    """Finite values of a few frames, for each channel; StackError where there are none."""
     n_frames = image.sizes.get(frame_axis, 1)
     n_channels = max(1, len(channels))
     samples: list[list[NDArray[Any]]] = [[] for _ in range(n_channels)]
@@ -578,18 +683,10 @@ def _sampled_intensity(
             finite = values[np.isfinite(values)]
             if finite.size:
                 samples[channel].append(finite)
-    low, high = [], []
     for channel, parts in enumerate(samples):
         if not parts:
             where = f"channel {channels[channel]} of " if n_channels > 1 else ""
             raise StackError(
                 f"{where}{image.source} has no finite value in any frame: all of it is NaN or infinite"
             )
-        values = np.concatenate(parts)
-        bottom = np.percentile(values, _PERCENTILES[0], method="lower")
-        top = np.percentile(values, _PERCENTILES[1], method="higher")
-        if bottom == top:  # sparse: nearly all pixels are equal
-            bottom, top = values.min(), values.max()
-        low.append(float(bottom))
-        high.append(float(top))
-    return Intensity(tuple(low), tuple(high))
+    return [np.concatenate(parts) for parts in samples]
