@@ -15,7 +15,8 @@ import tifffile
 import zarr
 from typer.testing import CliRunner
 
-from stacksam import cli
+from stacksam import Mask, Session, cli, load_model, open_stack
+from stacksam.console import quiet
 from stacksam.errors import InputError, SessionFileError, StackError, StorageError
 from stacksam.exports import export_results, open_results
 from stacksam.io import (
@@ -28,6 +29,7 @@ from stacksam.io import (
 )
 from stacksam.io.formats import FORMATS
 from stacksam.io.label_stack import LabelStack
+from stacksam.outputs import Outputs
 
 CALIBRATION = {"scale": (60.0, 0.5, 0.5), "units": ("second", "micrometer", "micrometer")}
 
@@ -104,6 +106,7 @@ def make_session(path, array, dirty=()):
         store_frame(store, number, frame)
     with sqlite3.connect(path / "results.sqlite") as file:
         file.execute("CREATE TABLE dirty (frame INTEGER PRIMARY KEY)")
+        file.execute("CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT)")
         file.executemany("INSERT INTO dirty VALUES (?)", [(frame,) for frame in dirty])
     file.close()
 
@@ -120,6 +123,25 @@ def test_sessions_and_results_folders(folder, array):
     make_session(folder / "torn", array, dirty=[2])
     with pytest.raises(SessionFileError, match=r"1 frames of .* are behind its results"):
         open_results(Path("torn"))
+
+
+def test_parents_and_daughters_of_a_session_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = np.zeros((4, 40, 60), np.uint8)
+    whole, left, right = np.zeros((3, 40, 60), bool)
+    whole[10:30, 10:40], left[10:30, 8:22], right[10:30, 28:42] = True, True, True
+    with Session(open_stack(frames, axes="tyx", intensity=(0, 255)), load_model(), tmp_path / "s") as session:
+        session.add(Mask(0, 4, whole), Mask(2, 5, left), Mask(2, 6, right), Mask(1, 9, left))
+        session.remove_object(9)
+        session.link(4, (5, 6))
+        outputs = Outputs.named(tmp_path / "out", ["ctc"], picture=False)
+        outputs.check()
+        outputs.write(session, quiet)
+    tables = [tmp_path / "out" / "ctc" / "res_track.txt"]
+    export_results(open_results(Path("s")), ["ctc"], tmp_path / "again")
+    tables.append(tmp_path / "again" / "ctc" / "res_track.txt")
+    for table in tables:
+        assert table.read_text().split("\n")[:3] == ["4 0 0 0", "5 2 2 4", "6 2 2 4"]
 
 
 def test_a_session_in_use_is_left_alone(folder, array):

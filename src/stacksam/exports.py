@@ -18,7 +18,7 @@ from stacksam.errors import InputError, SessionFileError, StackError, StorageErr
 from stacksam.io.formats import ResultFormat, Results, chosen_formats
 from stacksam.io.images import open_image
 from stacksam.io.label_stack import LabelStack
-from stacksam.io.lineage import read_lineage
+from stacksam.io.lineage import read_lineage, seen_part
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -199,18 +199,22 @@ def _open_labels(
             )
         session = source / "session"
     if (session / "results.sqlite").is_file():
-        _check_settled(session)
+        lineage = _session_lineage(session)
         name = source.name.split(".")[0]
-        return LabelStack.of(session / "labels.ome.zarr", axes, **({"name": name} | options)), None
+        labels = LabelStack.of(session / "labels.ome.zarr", axes, **({"name": name} | options))
+        return labels, seen_part(lineage, labels.survey)
     return LabelStack.of(source, axes, **options), None
 
 
-def _check_settled(session: Path) -> None:
-    """The labels of a session are a picture of its results, which may be behind after a crash."""
+def _session_lineage(session: Path) -> nx.DiGraph:
+    """Parents and daughters of a session, whose labels must not be behind its results, as after a crash."""
+    import networkx as nx
+
     path = session / "results.sqlite"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as file:
             behind = file.execute("SELECT COUNT(*) FROM dirty").fetchone()[0]
+            links = file.execute("SELECT key, value FROM state WHERE key LIKE 'parent:%'").fetchall()
     except sqlite3.Error as error:
         raise SessionFileError(
             f"cannot read {path}: {error}; if a program has the session open, close it there first"
@@ -220,6 +224,7 @@ def _check_settled(session: Path) -> None:
             f"{behind} frames of {session} have labels that are behind its results; open the session once, "
             "which writes them"
         )
+    return nx.DiGraph([(int(parent), int(key.split(":")[1])) for key, parent in links])
 
 
 def _raw_frames(path: Path, labels: LabelStack, at: Mapping[str, int]) -> RawFrames:

@@ -21,7 +21,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,13 +32,12 @@ from stacksam.errors import InputError, StorageError
 from stacksam.io._units import is_time, unit_symbol
 from stacksam.io.formats import FORMATS, Results, chosen_formats
 from stacksam.io.label_stack import LabelStack
+from stacksam.io.lineage import seen_part
 from stacksam.overview import Mark, choose_frames, overview, save_overview
 from stacksam.session.prompts import Box, Point, Prompt
 from stacksam.session.stack import Stack
 
 if TYPE_CHECKING:
-    import networkx as nx
-
     from stacksam.session.session import Session
 
 __all__ = ["Outputs", "Written", "draw_overview", "frame_caption"]
@@ -201,7 +200,6 @@ class Outputs:
         self,
         session: Session,
         report: Reporter,
-        lineage: nx.DiGraph | None = None,
         **picture: Any,
     ) -> Written:
         """Write labels, overview and session file, replacing what is there.
@@ -210,8 +208,6 @@ class Outputs:
         ----------
         session : Session
         report : Reporter
-        lineage : networkx.DiGraph, optional
-            Edges from parent to daughter, for the formats that keep them.
         **picture
             What the overview is to show besides, see `draw_overview`.
 
@@ -237,15 +233,16 @@ class Outputs:
             stack.name,
             top_id=max(session.object_ids, default=0),
         )
+        image = stack.opened.get("source")  # a list of files is no image that labels could be put into
         results = Results(
             labels,
-            lineage,
             raw=stack.raw,
-            image=stack.opened.get("path"),
+            image=image if isinstance(image, str) else None,
             affine=stack.affine if stack.frame_axis == "z" else None,
         )
         with step.of(report("looking at the labels", stack.n_frames, "frames")):
             seen = {object_id: one.frames for object_id, one in labels.survey.items()}
+        results = replace(results, lineage=seen_part(session.lineage, seen))
         for name, path in self.labels.items():
             with step.of(report(f"writing {path.name}", stack.n_frames, "frames")):
                 FORMATS[name].write(path, results, True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from stacksam.errors import InputError, StackError
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Spans", "check_lineage", "generations", "parents", "read_lineage"]
+__all__ = ["Spans", "check_lineage", "generations", "parents", "read_lineage", "seen_part"]
 
 Spans = Mapping[int, tuple[int, int]]
 """Object id -> first and last frame where the labels show it, both included."""
@@ -62,6 +62,14 @@ def check_lineage(lineage: nx.DiGraph | None, spans: Spans) -> None:
                 f"{last}; a daughter begins after its parent was last seen: end the parent before it, give "
                 "what comes later another id, or remove the link"
             )
+
+
+def seen_part(lineage: nx.DiGraph | None, seen: Collection[int]) -> nx.DiGraph | None:
+    """A lineage without objects that the labels never show; a copy, or None where no link is left."""
+    if lineage is None:
+        return None
+    part = lineage.subgraph([node for node in lineage if node in seen]).copy()
+    return part if part.number_of_edges() else None
 
 
 def read_lineage(path: str | os.PathLike[str]) -> nx.DiGraph:
