@@ -5,7 +5,8 @@ Methods that change something write into the draft of an action; see :class:`sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from stacksam.session.draft import Draft
 from stacksam.session.memory_bank import MemoryChoice, choose_memories
 from stacksam.session.plan import Direction, Scope, behind, depending, reaches
 from stacksam.session.predictor import Predictor, Request
-from stacksam.session.prompts import Prompt, check_frame, check_object_id, check_several
+from stacksam.session.prompts import Mask, Prompt, check_frame, check_object_id, check_several
 from stacksam.session.records import Record
 from stacksam.session.results import ResultStore
 
@@ -118,12 +119,44 @@ class Objects:
 
     # Changing
 
-    def say(self, object_id: int, frame: int, prompts: Sequence[Prompt], draft: Draft) -> Record:
-        """Answer new prompts."""
+    def say_all(
+        self, places: Mapping[tuple[int, int], Sequence[Prompt]], draft: Draft
+    ) -> dict[tuple[int, int], Record]:
+        """Answer new prompts of several objects and frames; masks of one frame are computed together.
+
+        Parameters
+        ----------
+        places : mapping of (object id, frame) to sequence of Prompt
+        draft : Draft
+        """
+        masks: dict[int, list[Mask]] = defaultdict(list)
+        for prompts in places.values():
+            if len(prompts) == 1 and isinstance(prompts[0], Mask):
+                masks[prompts[0].frame].append(prompts[0])
+        painted = {
+            (record.object_id, frame): record
+            for frame, own in masks.items()
+            for record in self._predictor.painted(frame, own)
+        }
+        return {
+            place: self.say(*place, prompts, draft, painted.get(place)) for place, prompts in places.items()
+        }
+
+    def say(
+        self,
+        object_id: int,
+        frame: int,
+        prompts: Sequence[Prompt],
+        draft: Draft,
+        answer: Record | None = None,
+    ) -> Record:
+        """Answer new prompts, or take an answer that there is already."""
         before = draft.told.at(object_id, frame)
         if before is None:
             draft.set_base(object_id, frame)
         groups = before.groups if before else ()
+        if answer is not None:
+            return self._settle(answer, Said((*groups, *grouped(prompts))), draft)
         record = draft.get(object_id, frame)
         for group in grouped(prompts):
             groups += (group,)

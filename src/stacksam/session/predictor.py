@@ -19,7 +19,6 @@ from torch import Tensor
 
 from stacksam.network.sam2 import Masks
 from stacksam.network.windows import Window
-from stacksam.session.boxes import bbox_of
 from stacksam.session.canvas import View, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
@@ -108,6 +107,11 @@ class Predictor:
         if ceiling is not None:
             shape = self.stack.frame_shape
             self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling))
+
+    @property
+    def encoder(self) -> Encoder:
+        """What encodes frames."""
+        return self._encoder
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -288,17 +292,7 @@ class Predictor:
         """As :meth:`answer`: the one record to take, or all three candidates."""
         last = prompts[-1]
         if isinstance(last, Mask):
-            view = self._windows.of_mask(last.mask) if self.model.windowed else self._whole
-            features = self._encoder.features(frame, [view])
-            mask = view.cut_mask(last.mask)[None].to(self.model.device)
-            with self._encoder.computing():
-                masks = self.model.network.adopt_mask(features, mask)
-            record = self._record(object_id, frame, view, masks, 0, 0, prompted=True)
-            own = bbox_of(last.mask)
-            # What the user painted is what the user gets, not its image at the network's resolution.
-            return [replace(record, bbox=own, mask=last.mask[own[0] : own[2], own[1] : own[3]])] * (
-                3 if all_three else 1
-            )
+            return self.painted(frame, [last]) * (3 if all_three else 1)
         said = [p for p in prompts if not isinstance(p, Mask)]
         if self._is_searched(said, previous):
             view, guess, answers = self._search(object_id, frame, said, near)
@@ -317,6 +311,31 @@ class Predictor:
         if guess is not None and not all_three:  # of the readings of a click, the one that the search found
             return [max(answers, key=lambda one: overlap(one, guess))]
         return answers
+
+    @quiet
+    def painted(self, frame: int, masks: Sequence[Mask]) -> list[Record]:
+        """The records of painted masks of one frame, in order; several are computed at once.
+
+        What the user painted is what the user gets, not its image at the network's resolution.
+        """
+        if not masks:
+            return []
+        looks = [(m, self._windows.of_mask(m) if self.model.windowed else self._whole) for m in masks]
+        return self._encoder.in_chunks(looks, looks[0][1], lambda some: self._adopt(frame, some))
+
+    def _adopt(self, frame: int, looks: Sequence[tuple[Mask, View]]) -> list[Record]:
+        features = self._encoder.features(frame, [view for _, view in looks])
+        pictures = torch.stack([view.cut_mask(mask.painted, mask.bbox[:2]) for mask, view in looks])
+        with self._encoder.computing():
+            masks = self.model.network.adopt_mask(features, pictures.to(self.model.device))
+        records = [
+            self._record(mask.object_id, frame, view, masks, row, 0, prompted=True)
+            for row, (mask, view) in enumerate(looks)
+        ]
+        return [
+            replace(record, bbox=mask.bbox, mask=mask.painted)
+            for record, (mask, _) in zip(records, looks, strict=True)
+        ]
 
     def _decode(
         self,

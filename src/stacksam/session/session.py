@@ -11,7 +11,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.session.actions import prompts_to_json
 from stacksam.session.compose import compose
+from stacksam.session.encoder import Encoder
 from stacksam.session.folder import claim, open_labels, write_json
 from stacksam.session.journal import Journal
 from stacksam.session.models import Model
@@ -37,7 +39,9 @@ from stacksam.session.prompts import (
     check_object_id,
     check_prompt,
     check_several,
+    mask_within,
 )
+from stacksam.session.proposals import Proposal
 from stacksam.session.records import Record
 from stacksam.session.regroup import merge, split
 from stacksam.session.results import FORMAT_VERSION, ResultStore
@@ -172,6 +176,22 @@ class Session:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._close(error)
 
+    # For what looks at frames beside the prompts
+
+    @property
+    def encoder(self) -> Encoder:
+        """What encodes frames; to be used inside of :meth:`guard` only."""
+        return self._predictor.encoder
+
+    def guard(self) -> AbstractContextManager[object]:
+        """Keep other threads from changing anything, or computing, while inside."""
+        return self._lock
+
+    @property
+    def generation(self) -> int:
+        """A number that grows with every action."""
+        return self._journal.generation
+
     # What there is
 
     @property
@@ -251,6 +271,11 @@ class Session:
             return np.zeros(self.stack.frame_shape, bool)
         return update.full_mask(self.stack.frame_shape)
 
+    def on_frame(self, frame: int) -> tuple[Update, ...]:
+        """All results of one frame, by object id."""
+        records = self._store.on_frame(check_frame(frame, self.stack.n_frames))
+        return tuple(Update.of(record) for record in sorted(records, key=lambda r: r.object_id))
+
     def label_frame(self, frame: int) -> NDArray[np.int32]:
         """Labels (H, W) of one frame; where masks overlap, the more certain one."""
         records = self._store.on_frame(check_frame(frame, self.stack.n_frames))
@@ -297,8 +322,40 @@ class Session:
             for object_id, _ in places:
                 self._objects.check_new(object_id)
             with self._journal.action("add", {"prompts": prompts_to_json(checked)}) as draft:
-                answers = {place: self._objects.say(*place, group, draft) for place, group in places.items()}
+                answers = self._objects.say_all(places, draft)
         return Update.of(answers[checked[-1].object_id, checked[-1].frame])
+
+    def add_found(self, proposals: Sequence[Proposal]) -> tuple[Update, ...]:
+        """Make an object of each proposal, by a :class:`Mask` prompt, as one action.
+
+        Parameters
+        ----------
+        proposals : sequence of Proposal
+            From :func:`stacksam.find_objects`; where there is none, nothing happens.
+
+        Returns
+        -------
+        tuple of Update
+            The new objects on their frames, in the order of the proposals.
+
+        Raises
+        ------
+        InputError
+            If one does not fit the stack; then no object is new.
+        StorageError
+            If the answers cannot be written; then none is new either.
+        """
+        if not proposals:
+            return ()
+        with self._lock:
+            ids = self._objects.free_ids(len(proposals))
+            shape = self.stack.frame_shape
+            masks = [
+                mask_within(p.frame, i, p.bbox, p.mask, shape) for i, p in zip(ids, proposals, strict=True)
+            ]
+            self.add(*masks)
+            found = [self._store.get(mask.object_id, mask.frame) for mask in masks]
+        return tuple(Update.of(record) for record in found if record is not None)
 
     def remove(self, *prompts: Prompt) -> Update | None:
         """Take back prompts, as one action; what was said before and after them still holds.
