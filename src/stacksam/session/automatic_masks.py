@@ -227,9 +227,7 @@ def point_grid(count: int) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def crop_boxes(
-    frame_shape: tuple[int, int], layers: int, overlap_ratio: float
-) -> list[tuple[int, BBox]]:
+def crop_boxes(frame_shape: tuple[int, int], layers: int, overlap_ratio: float) -> list[tuple[int, BBox]]:
     """Layer and half-open box ``(y0, x0, y1, x1)`` of each crop; the whole frame is layer 0."""
     height, width = frame_shape
     found: list[tuple[int, BBox]] = [(0, (0, 0, height, width))]
@@ -269,7 +267,7 @@ def _tidied(candidates: Sequence[_Candidate], how: AutomaticMasks) -> list[_Cand
 
 
 def _without_small(mask: NDArray[np.bool_], least: int, *, keep_one: bool) -> NDArray[np.bool_]:
-    """A mask without its 8-connected pieces of fewer than `least` pixels; perhaps with the largest of them."""
+    """A mask without 8-connected pieces of fewer than `least` pixels; perhaps with the largest of them."""
     pieces, _ = ndimage.label(mask, np.ones((3, 3)))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ _VOTES = 0.5  # cells that vote for a place at least, after smoothing
 _ROUND = math.sqrt(math.pi) / 2  # object size (root of the area) of a disc, in diameters
 _PLACE = 256  # side of the parts of a frame, in pixels, on which scales are compared
 _PLACES = 2
+_FINE = 48  # tokens along a side of such a part, at most: at fine scales its middle is enough
 _WORSE, _FAR_WORSE = 0.85, 0.5  # shares of the best, at which twice, or once, the search for finer ones ends
 _WIDEST = 1.25  # side of a window in sides of the frame, at most
 _LEAST = 0.02  # share of the picture that an estimate covers at least
@@ -121,10 +123,11 @@ class DenseFinder:
             As for :meth:`find`.
         """
         places = self._places(frame, region)
-        area = sum((y1 - y0) * (x1 - x0) for y0, x0, y1, x1 in places)
         best, pitch, worse = _LEAST, None, 0
         for scale in reversed(_ladder(self._stack.frame_shape)):
-            worth = sum(self._worth(frame, place, scale, min_score) for place in places) / area
+            parts = [_middle(place, _FINE * scale) for place in places]
+            area = sum((y1 - y0) * (x1 - x0) for y0, x0, y1, x1 in parts)
+            worth = sum(self._worth(frame, part, scale, min_score) for part in parts) / area
             if worth > best:
                 best, pitch = worth, scale
             worse = worse + 1 if worth < _WORSE * best else 0
@@ -170,10 +173,9 @@ class DenseFinder:
             seeds = self._seeds(frame, tile)
             with self._guard():
                 looks = [self._window(tile.view, yx) for yx in seeds]
-                found = (
-                    self._encoder.in_chunks(looks, looks[0][0], lambda some: self._click(frame, some, min_score))
-                    if looks
-                    else []
+                window = looks[0][0] if looks else tile.view
+                found = self._encoder.in_chunks(
+                    looks, window, lambda some: self._click(frame, some, min_score)
                 )
             yield [proposal for some in found for proposal in some]
 
@@ -228,9 +230,7 @@ class DenseFinder:
                 found[i].append(proposal)
         return found
 
-    def _proposal(
-        self, frame: int, view: View, logits: NDArray[np.float32], score: float
-    ) -> Proposal | None:
+    def _proposal(self, frame: int, view: View, logits: NDArray[np.float32], score: float) -> Proposal | None:
         """A mask in frame pixels; None where it is empty, or cut off by the window."""
         height, width = self._stack.frame_shape
         inside = logits > 0
@@ -267,6 +267,13 @@ def _votes(weights: NDArray[np.floating], offsets: NDArray[np.floating]) -> NDAr
     counts = np.bincount(to_y * columns + to_x, weights[voters], rows * columns).reshape(rows, columns)
     smoothed: NDArray[np.float64] = ndimage.gaussian_filter(counts, _SPREAD)
     return smoothed
+
+
+def _middle(box: BBox, side: int) -> BBox:
+    """The middle of a box, of at most this side."""
+    y0, x0, y1, x1 = box
+    dy, dx = max(0, y1 - y0 - side) // 2, max(0, x1 - x0 - side) // 2
+    return y0 + dy, x0 + dx, y1 - dy, x1 - dx
 
 
 def _ladder(frame_shape: tuple[int, int]) -> list[int]:
@@ -312,5 +319,5 @@ def _starts(first: int, last: int, grid: int, side: int, window: int) -> list[tu
         return [(begin, -side, grid + side)]
     count = math.ceil((last - first - window) / (side - window))
     begins = [first + round(i * (last - first - side) / (count - 1)) for i in range(count)]
-    bounds = [-side, *((a + side + b) // 2 for a, b in zip(begins, begins[1:], strict=False)), grid + side]
-    return [(begin, low, high) for begin, low, high in zip(begins, bounds, bounds[1:], strict=False)]
+    bounds = [-side, *((a + side + b) // 2 for a, b in pairwise(begins)), grid + side]
+    return [(begin, low, high) for begin, (low, high) in zip(begins, pairwise(bounds), strict=True)]

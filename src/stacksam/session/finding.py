@@ -1,7 +1,7 @@
 """Finding everything: proposals of all objects of a frame, and following whatever comes up.
 
-With ``nano`` places come from its dense head (see :mod:`stacksam.session.dense_finding`), with official models
-from a grid of clicks (:mod:`stacksam.session.automatic_masks`).
+With ``nano`` places come from its dense head (see :mod:`stacksam.session.dense_finding`), with official
+models from a grid of clicks (:mod:`stacksam.session.automatic_masks`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from stacksam.session.session import Session
     from stacksam.session.update import Update
 
-__all__ = ["estimate_size", "find_and_follow", "find_objects"]
+__all__ = ["SIZES", "estimate_size", "find_and_follow", "find_objects"]
 
 MIN_AREA = 20
 _SCORES = {"nano": 0.65, "official": 0.8}  # by which F1 on procedural clips was best; the reference's default
 _TRACKED = 0.3  # a proposal that shares more of its pixels, or of a tracked mask's, is that object
 _CROPPED = 1536  # pixels; frames of longer sides are looked at in crops, too
-_SIZE_RANGE = (4, 2048)  # diameters in pixels
+SIZES = (4, 2048)
+"""Least and largest typical diameter in pixels."""
 
 
 def find_objects(
@@ -84,7 +85,9 @@ def find_objects(
     else:
         found = _by_grid(session, frame, size, min_score, region and where, masks)
     taken = _tracked(session, frame) if skip_tracked else []
-    found = suppress((p for p in found if p.area <= (max_area or math.inf)), taken=taken, taken_threshold=_TRACKED)
+    found = suppress(
+        (p for p in found if p.area <= (max_area or math.inf)), taken=taken, taken_threshold=_TRACKED
+    )
     return [p for p in found if p.area >= min_area and _inside(p.centre, where)]
 
 
@@ -165,15 +168,10 @@ def find_and_follow(
                     min_score=min_score, region=region,
                 )  # fmt: skip
                 yield from session.add_found(found)
-            generation = session.generation
             if session.object_ids and following > at:
-                for update in session.propagate("forward", first=at + 1, last=following):
-                    yield update
-                    generation = session.generation
+                yield from session.propagate("forward", first=at + 1, last=following)
                 if session.work_left("forward", first=at + 1, last=following):
-                    return
-            if session.generation != generation:
-                return
+                    return  # something else was done meanwhile
 
     return work()
 
@@ -237,17 +235,15 @@ def _check_region(region: BBox | None, frame_shape: tuple[int, int]) -> BBox:
     part = intersection((y0, x0, y1, x1), whole)
     if part is None:
         raise InputError(
-            f"region {(y0, x0, y1, x1)} holds nothing of the frame of {frame_shape[0]} x {frame_shape[1]} pixels; "
-            "give (y0, x0, y1, x1) with y0 < y1, x0 < x1"
+            f"region {(y0, x0, y1, x1)} holds nothing of frames of {frame_shape[0]} x {frame_shape[1]} "
+            "pixels; give (y0, x0, y1, x1) with y0 < y1, x0 < x1"
         )
     return part
 
 
-def _check_numbers(
-    size: float | None, min_area: int, max_area: int | None, min_score: float | None
-) -> None:
-    if size is not None and not _SIZE_RANGE[0] <= size <= _SIZE_RANGE[1]:
-        raise InputError(f"size is {size:g}; give a diameter of {_SIZE_RANGE[0]} to {_SIZE_RANGE[1]} pixels")
+def _check_numbers(size: float | None, min_area: int, max_area: int | None, min_score: float | None) -> None:
+    if size is not None and not SIZES[0] <= size <= SIZES[1]:
+        raise InputError(f"size is {size:g}; give a diameter of {SIZES[0]} to {SIZES[1]} pixels")
     if check_integer(min_area, "min_area") < 1:
         raise InputError(f"min_area is {min_area}; give 1 pixel or more")
     if max_area is not None and check_integer(max_area, "max_area") < min_area:

@@ -371,8 +371,8 @@ def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt
             y0, x0, y1, x1 = data["box"]
             return Box(frame, object_id, (float(y0), float(x0), float(y1), float(x1)))
         frame_shape = height, width = tuple(data["shape"])
-        box = tuple(int(v) for v in data.get("box", (0, 0, height, width)))
-        height, width = box[2] - box[0], box[3] - box[1]
+        y0, x0, y1, x1 = (int(v) for v in data.get("box", (0, 0, height, width)))
+        height, width = y1 - y0, x1 - x0
         packed = (height * width + 7) // 8
         unpacker = zlib.decompressobj()
         bits = np.frombuffer(unpacker.decompress(base64.b64decode(data["mask"]), packed + 1), np.uint8)
@@ -380,7 +380,7 @@ def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt
             raise ValueError(f"{len(bits)} bytes do not make a mask of {height} x {width} pixels")
         mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
         if "box" in data:
-            return mask_within(frame, object_id, box, mask, frame_shape)
+            return mask_within(frame, object_id, (y0, x0, y1, x1), mask, frame_shape)
         return compact(Mask(frame, object_id, mask))
     except (KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         raise SessionFileError(

@@ -62,9 +62,7 @@ class Proposal:
         return full
 
 
-def box_nms(
-    boxes: NDArray[np.float64], scores: NDArray[np.floating], threshold: float
-) -> NDArray[np.intp]:
+def box_nms(boxes: NDArray[np.float64], scores: NDArray[np.floating], threshold: float) -> NDArray[np.intp]:
     """Non-maximum suppression of boxes, as ``torchvision.ops.nms`` does it.
 
     Parameters

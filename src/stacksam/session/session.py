@@ -187,11 +187,6 @@ class Session:
         """Keep other threads from changing anything, or computing, while inside."""
         return self._lock
 
-    @property
-    def generation(self) -> int:
-        """A number that grows with every action."""
-        return self._journal.generation
-
     # What there is
 
     @property
