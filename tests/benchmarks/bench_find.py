@@ -3,9 +3,9 @@
 ``python tests/benchmarks/bench_find.py --data path/to/datasets [--model nano] [--limit 20]``
 
 Each still image, and the first frame of a time-lapse, is searched once without a hint and once with the
-median diameter of the true objects as `size`. Proposals and true objects (of 30 pixels or more) are matched one to
-one by IoU, those above 0.5 count. *F1* is pooled over the images of a set, *AP* is TP / (TP + FP + FN) as in
-the data science bowl of 2018, pooled as well, and *IoU* the mean over matches.
+median diameter of the true objects as `size`. Proposals and true objects (of 30 pixels or more) are matched
+one to one by IoU, those above 0.5 count. *F1* is pooled over the images of a set, *AP* is TP / (TP + FP + FN)
+as in the data science bowl of 2018, pooled as well, and *IoU* the mean over matches.
 """
 
 from __future__ import annotations

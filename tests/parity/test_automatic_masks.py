@@ -3,7 +3,8 @@
 The network is that of the transformers library with the golden weights; cropping, filtering and stability are
 the functions of its SAM image processor, which are those of the reference. Its processor of SAM 2 needs a
 library of image operations that this project does without, so suppression is written out here, box by box.
-The weights are random: thresholds lie where some masks pass and some do not.
+The weights are random: thresholds lie where some masks pass and some do not. Random masks are all over the
+frame, so that suppression leaves one; those before it are compared, too.
 
 Predicted IoU and masks differ by rounding only: masks are equal but for pixels whose logit is nearly zero.
 """
@@ -11,6 +12,7 @@ Predicted IoU and masks differ by rounding only: masks are equal but for pixels 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from stacksam.session.encoder import Encoder
 from stacksam.session.settings import Settings
 
 NAME = "sam2.1_hiera_tiny"
-HOW = AutomaticMasks(points_per_side=6, pred_iou_thresh=0.5, stability_score_thresh=0.6)
+HOW = AutomaticMasks(points_per_side=4, pred_iou_thresh=0.35, stability_score_thresh=0.12)
 
 pytestmark = pytest.mark.parity
 
@@ -97,22 +99,28 @@ def reference(own):
         masks += list((full[good] > 0).numpy())
         scores += iou[good].tolist()
         boxes += theirs()._batched_mask_to_box(full[good] > 0).tolist()
-    kept = naive_nms(boxes, np.array(scores), HOW.box_nms_thresh)
-    return [masks[i] for i in kept], [scores[i] for i in kept], [boxes[i] for i in kept]
+    return masks, scores, boxes
 
 
 @pytest.mark.slow
 def test_masks_are_those_of_the_reference():
     own, stack = model(NAME), clip(3)
     generator = MaskGenerator(own, stack, Encoder(own, stack, Settings()), nullcontext)
-    found = generator.generate(0, HOW)
     masks, scores, boxes = reference(own)
+    found = generator.generate(0, replace(HOW, box_nms_thresh=1.0))  # a box is never worse than equal
 
+    assert 10 <= len(masks) <= 40  # of 48
     assert len(found) == len(masks)
-    assert len(found) >= 5
-    for proposal, mask, score, box in zip(found, masks, scores, boxes, strict=True):
-        assert proposal.score == pytest.approx(score, abs=1e-4)
+    left = list(range(len(masks)))
+    for proposal in found:
+        i = min(left, key=lambda i: abs(scores[i] - proposal.score))
+        left.remove(i)
+        assert proposal.score == pytest.approx(scores[i], abs=1e-4)
         y0, x0, y1, x1 = proposal.bbox
-        assert np.abs(np.subtract(box, (x0, y0, x1 - 1, y1 - 1))).max() <= 1
+        assert np.abs(np.subtract(boxes[i], (x0, y0, x1 - 1, y1 - 1))).max() <= 1
         full = proposal.full_mask(stack.frame_shape)
-        assert (full & mask).sum() / (full | mask).sum() > 0.999
+        assert (full & masks[i]).sum() / (full | masks[i]).sum() > 0.999
+
+    kept = naive_nms(boxes, np.array(scores), HOW.box_nms_thresh)
+    found = generator.generate(0, HOW)
+    assert [p.score for p in found] == pytest.approx([scores[i] for i in kept], abs=1e-4)

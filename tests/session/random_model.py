@@ -79,6 +79,7 @@ class DiscPredictor:
         self.max_pointers = min(stack.n_frames, model.config.max_pointers)
         self.bank = MemoryBank(model.config.recent_memories, self.max_pointers)
         self.recall = recall
+        self.encoder = None
 
     def close(self):
         pass
