@@ -31,6 +31,7 @@ def test_what_is_found_becomes_objects_in_one_action(session):
     ]
     assert session.history == ("add", "add")
     assert session.mask(6, 1).sum() == 64
+    assert [u.object_id for u in session.on_frame(0)] == [4, 5]
     session.undo()
     assert state(session) == before
 
