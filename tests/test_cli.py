@@ -180,6 +180,12 @@ def test_usage_errors(arguments, words):
         (["cells.tif", "-p", "0,1,5,5", "--intensity", "9,1"], "low not above high"),
         (["cells.tif", "-p", "0,1,5,5", "--spacing", "1,2"], "--spacing 1,2"),
         (["cells.tif", "-p", "0,1,5,5", "--level", "3"], "level 3"),
+        (["cells.tif", "-p", "0,1,5,5", "--everything"], "--everything is given with other prompts"),
+        (["cells.tif", "-p", "0,1,5,5", "--size", "14"], "--size is given without --everything"),
+        (["cells.tif", "-p", "0,1,5,5", "--every", "2"], "--every is given without --everything"),
+        (["cells.tif", "--everything", "--size", "1"], "--size is 1; give a diameter of 4 to 2048 pixels"),
+        (["cells.tif", "--everything", "--every", "9"], "--every is 9; the stack has 4 frames"),
+        (["cells.tif", "--everything", "--direction", "backward"], "follows forward"),
     ],
 )
 def test_bad_input_is_found_before_any_work(cells, monkeypatch, arguments, words):
@@ -282,6 +288,28 @@ def test_segment_writes_what_it_says(cells, segment):
         assert np.array_equal(tiff.read(), zarr.read())
     with Image.open(files["overview"]) as picture:
         assert picture.width > 1000
+
+
+def test_everything_is_found_and_followed(cells):
+    command = ["segment", "cells.tif", "--everything", "--size", "14", "--every", "2", "--out", "all"]
+    result = run(*command, "--dtype", "float32", "--format", "tiff", "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert [o["frames"] for o in summary["objects"]] == [4, 4]
+    found, truth = labels_of(cells / "all" / "labels.tif"), tifffile.imread(cells / "truth.tif")
+    for object_id in (1, 2):
+        own = truth == object_id
+        value = np.bincount(found[own]).argmax()
+        assert ((found == value) & own).sum() / ((found == value) | own).sum() > 0.7
+
+    again = run(*command, "--dtype", "float32", "--format", "ome-tiff", "--json")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["objects"] == summary["objects"]
+
+
+def test_where_nothing_is_found_that_is_told(cells):
+    tifffile.imwrite("empty.tif", np.zeros((2, 48, 64), np.uint16), metadata={"axes": "TYX"}, ome=True)
+    fails(2, "no object was found in .*--size", "segment", "empty.tif", "--everything", "--quiet")
 
 
 def test_painted_objects_are_taken_as_they_are(cells, segment):

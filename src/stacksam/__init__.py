@@ -20,8 +20,11 @@ if TYPE_CHECKING:
         StacksamError,
         StorageError,
     )
+    from stacksam.session.automatic_masks import AutomaticMasks
+    from stacksam.session.finding import estimate_size, find_and_follow, find_objects
     from stacksam.session.models import load_model
     from stacksam.session.prompts import Box, Mask, Point
+    from stacksam.session.proposals import Proposal
     from stacksam.session.replay import replay
     from stacksam.session.resume import open_session
     from stacksam.session.scores import FrameScores
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutomaticMasks",
     "Box",
     "DeviceMemoryError",
     "DownloadError",
@@ -40,6 +44,7 @@ __all__ = [
     "Mask",
     "ModelError",
     "Point",
+    "Proposal",
     "Session",
     "SessionFileError",
     "Stack",
@@ -48,6 +53,9 @@ __all__ = [
     "StorageError",
     "Update",
     "__version__",
+    "estimate_size",
+    "find_and_follow",
+    "find_objects",
     "load_model",
     "open_session",
     "open_stack",
@@ -56,6 +64,7 @@ __all__ = [
 
 # Public name -> the module that defines it.
 _HOMES = {
+    "AutomaticMasks": "stacksam.session.automatic_masks",
     "Box": "stacksam.session.prompts",
     "DeviceMemoryError": "stacksam.errors",
     "DownloadError": "stacksam.errors",
@@ -65,6 +74,7 @@ _HOMES = {
     "Mask": "stacksam.session.prompts",
     "ModelError": "stacksam.errors",
     "Point": "stacksam.session.prompts",
+    "Proposal": "stacksam.session.proposals",
     "Session": "stacksam.session.session",
     "SessionFileError": "stacksam.errors",
     "Stack": "stacksam.session.stack",
@@ -72,6 +82,9 @@ _HOMES = {
     "StacksamError": "stacksam.errors",
     "StorageError": "stacksam.errors",
     "Update": "stacksam.session.session",
+    "estimate_size": "stacksam.session.finding",
+    "find_and_follow": "stacksam.session.finding",
+    "find_objects": "stacksam.session.finding",
     "load_model": "stacksam.session.models",
     "open_session": "stacksam.session.resume",
     "open_stack": "stacksam.session.stack",

@@ -32,6 +32,8 @@ from stacksam.cli_options import (
     DirectionOption,
     DiskCacheOption,
     DtypeOption,
+    EveryOption,
+    EverythingOption,
     FirstOption,
     FormatOption,
     FrameAxisOption,
@@ -58,6 +60,7 @@ from stacksam.cli_options import (
     ScopeOption,
     SeriesOption,
     SessionOption,
+    SizeOption,
     SpacingOption,
     StackPath,
     option,
@@ -122,6 +125,9 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     labels_frame: LabelsFrameOption = None,
     labels_as: LabelsAsOption = LabelsAs.MASK,
     session: SessionOption = None,
+    everything: EverythingOption = False,
+    size: SizeOption = None,
+    every: EveryOption = None,
     direction: DirectionOption = Direction.BOTH,
     first: FirstOption = None,
     last: LastOption = None,
@@ -151,15 +157,15 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
 ) -> None:
     """Follow objects through a stack and write their labels.
 
-    Say which objects with clicks, boxes, a table, a label image or a saved session. Frames are counted from
-    0; places are rows (Y) and columns (X) in pixels from the upper left. An ID is your number for an object:
-    the same one on several frames is the same object.
+    Say which objects with clicks, boxes, a table, a label image or a saved session, or that you want
+    everything. Frames are counted from 0; places are rows (Y) and columns (X) in pixels from the upper left.
+    An ID is your number for an object: the same one on several frames is the same object.
 
     Example: stacksam segment cells.tif --point 0,1,120,96 --point 0,2,80,40
     """
     from stacksam import prompt_files as reading
     from stacksam.outputs import Outputs
-    from stacksam.runs import check_span, follow
+    from stacksam.runs import check_everything, check_span, follow, follow_everything
     from stacksam.session.stack import open_stack
 
     settings = session_settings(scope, canvas, max_memory, disk_cache)
@@ -175,7 +181,10 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     with open_stack(stack.expanduser().absolute(), **how) as opened:
         if labels is not None:
             given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
-        wanted = reading.check_all(given, opened)
+        if everything and given:
+            raise InputError("--everything is given with other prompts; give one or the other")
+        check_everything(opened, size, every, direction.value, asked=everything)
+        wanted = [] if everything else reading.check_all(given, opened)
         check_span(opened, first, last)
         if consensus and (opened.frame_axis != "z" or opened.n_frames < 2):
             raise InputError(
@@ -191,18 +200,13 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
             loaded = _load(model, device, dtype, quiet, image_size)
             if overwrite:
                 outputs.clear()
-            summary = follow(
-                opened,
-                loaded,
-                wanted,
-                outputs,
-                direction=direction.value,
-                first=first,
-                last=last,
-                settings=settings,
-                consensus=consensus,
-                report=reporter(quiet),
-            )
+            how = {"first": first, "last": last, "settings": settings, "report": reporter(quiet)}
+            if everything:
+                every = 1 if every is None else every
+                summary = follow_everything(opened, loaded, outputs, size=size, every=every, **how)
+            else:
+                how |= {"direction": direction.value, "consensus": consensus}
+                summary = follow(opened, loaded, wanted, outputs, **how)
     _show_summary(summary, quiet, as_json)
 
 

@@ -191,6 +191,26 @@ LabelsAsOption = Annotated[
 SessionOption = Annotated[
     Path | None, option("--session", about="Take the prompts of a saved session (session.json).", panel=_P)
 ]
+EverythingOption = Annotated[
+    bool,
+    option(
+        "--everything",
+        about="Find all objects, from the first frame on, and newcomers later. No other prompts then.",
+        panel=_P,
+    ),
+]
+SizeOption = Annotated[
+    float | None,
+    option("--size", about="With --everything: typical diameter in pixels. Default: estimated", panel=_P),
+]
+EveryOption = Annotated[
+    int | None,
+    option(
+        "--every",
+        about="With --everything: look for newcomers on every so many frames; 0: never. Default: 1",
+        panel=_P,
+    ),
+]
 DirectionOption = Annotated[
     Direction, option("--direction", about="Which way to follow, from the prompts.", panel=_P)
 ]

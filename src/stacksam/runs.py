@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from stacksam.session.session import Direction, Session
     from stacksam.session.settings import Settings
 
-__all__ = ["Inspect", "check_span", "follow", "open_session_stack", "replay_session"]
+__all__ = [
+    "Inspect",
+    "check_everything",
+    "check_span",
+    "follow",
+    "follow_everything",
+    "open_session_stack",
+    "replay_session",
+]
 
 _TOGETHER = 16  # prompted objects
 
@@ -85,6 +93,71 @@ def follow(  # noqa: PLR0913 - what a command can ask for
         _propagate(session, direction, first, last, report)
         agreement = _agree(session, report) if consensus else {}
         return _finish(session, outputs, report, start, inspect, agreement)
+
+
+def follow_everything(
+    stack: Stack,
+    model: Model,
+    outputs: Outputs,
+    *,
+    size: float | None = None,
+    every: int = 1,
+    first: int | None = None,
+    last: int | None = None,
+    settings: Settings | None = None,
+    report: Reporter = quiet,
+    inspect: Inspect | None = None,
+) -> dict[str, Any]:
+    """Find all objects, follow them, find newcomers, and write labels, overview and summary.
+
+    Parameters
+    ----------
+    stack : Stack
+    model : Model
+    outputs : Outputs
+        Checked already, see `Outputs.check`. Objects that its session has already are followed as well.
+    size : float, optional
+        Typical diameter of the objects in pixels; estimated by default.
+    every : int
+        Newcomers are looked for on every so many frames; 0 for never.
+    first, last : int, optional
+        Frames between which to work, both included.
+    settings, report, inspect
+        As for `follow`.
+
+    Returns
+    -------
+    dict
+        The summary, as `follow` gives it.
+
+    Raises
+    ------
+    InputError
+        If no object is found on any frame that was searched.
+    SessionFileError
+        If the folder holds a session of another stack, model or scope.
+    StorageError
+        If the results cannot be written. What was computed stays there.
+    """
+    from stacksam.session.finding import find_and_follow
+    from stacksam.session.session import Session
+
+    start = time.monotonic()
+    with Session(stack, model, outputs.session_folder, settings=settings) as session:
+        begin = 0 if first is None else first
+        end = stack.n_frames - 1 if last is None else last
+        reached = begin - 1
+        with report("finding and following", end - begin + 1, "frames") as step:
+            for update in find_and_follow(session, every, first=first, last=last, size=size):
+                if update.frame > reached:
+                    step.advance(update.frame - reached)
+                    reached = update.frame
+        if not session.object_ids:
+            raise InputError(
+                f"no object was found in {stack.name}; give --size, the typical diameter in pixels, or say "
+                "where objects are"
+            )
+        return _finish(session, outputs, report, start, inspect)
 
 
 def open_session_stack(path: Path, source: Path | None = None) -> Stack:
@@ -232,6 +305,31 @@ def _evenness(session: Session, object_id: int) -> dict[str, Any]:
     figures = {"dice_mean": found.dice_mean, "dice_min": found.dice_min, "area_jump": found.area_jump}
     told = {name: round(value, 4) for name, value in figures.items()}
     return {"smoothness": told | {"worst_frame": found.worst, "gaps": found.gaps}}
+
+
+def check_everything(
+    stack: Stack, size: float | None, every: int | None, direction: Direction, *, asked: bool
+) -> None:
+    """See that options of finding everything are given with it, and can be used.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    from stacksam.session.finding import SIZES
+
+    if not asked:
+        for name, value in (("size", size), ("every", every)):
+            if value is not None:
+                raise InputError(f"--{name} is given without --everything; add that, or leave it out")
+        return
+    if direction == "backward":
+        raise InputError("--everything follows forward; leave out --direction backward")
+    if size is not None and not SIZES[0] <= size <= SIZES[1]:
+        raise InputError(f"--size is {size:g}; give a diameter of {SIZES[0]} to {SIZES[1]} pixels")
+    if every is not None and not 0 <= every <= stack.n_frames:
+        raise InputError(f"--every is {every}; the stack has {stack.n_frames} frames, and 0 is for never")
 
 
 def check_span(stack: Stack, first: int | None, last: int | None) -> None:

@@ -79,6 +79,7 @@ class DiscPredictor:
         self.max_pointers = min(stack.n_frames, model.config.max_pointers)
         self.bank = MemoryBank(model.config.recent_memories, self.max_pointers)
         self.recall = recall
+        self.encoder = None
 
     def close(self):
         pass
@@ -108,6 +109,9 @@ class DiscPredictor:
             found = [replace(one, bbox=own, mask=last.mask[y0:y1, x0:x1]) for one in found]
         return found
 
+    def painted(self, frame, masks):
+        return [self.answer(m.object_id, frame, [m], None, None, None, None) for m in masks]
+
     def follow(self, frame, requests, step):
         found = []
         for request in requests:
@@ -126,9 +130,8 @@ class DiscPredictor:
     def absent(self, record):
         return gone(record)
 
-    def painted(self, record, mask):
-        y0, x0, y1, x1 = own = bbox_of(mask)
-        return replace(record, bbox=own, mask=mask[y0:y1, x0:x1])
+    def with_mask(self, record, mask):
+        return replace(record, bbox=mask.bbox, mask=mask.painted)
 
     def _record(self, object_id, frame, y, x, radius, trace, **rest):
         height, width = self.stack.frame_shape

@@ -123,8 +123,10 @@ class View:
             ).clamp(0, 1)
         return picture[0]
 
-    def cut_mask(self, mask: NDArray[np.bool_]) -> Tensor:
-        """A mask (H, W) as float zeros and ones (1, size, size)."""
+    def cut_mask(self, mask: NDArray[np.bool_], origin: tuple[int, int] = (0, 0)) -> Tensor:
+        """A mask (H, W), or the part of it that begins at `origin`, as zeros and ones (1, size, size)."""
+        if origin != (0, 0):
+            return replace(self, y=self.y - origin[0], x=self.x - origin[1]).cut_mask(mask)
         values = torch.from_numpy(self._crop(mask.astype(np.float32)))[None, None]
         if values.shape[2:] != (self.size, self.size):
             values = F.interpolate(

@@ -5,7 +5,8 @@ Methods that change something write into the draft of an action; see :class:`sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -119,12 +120,44 @@ class Objects:
 
     # Changing
 
-    def say(self, object_id: int, frame: int, prompts: Sequence[Prompt], draft: Draft) -> Record:
-        """Answer new prompts."""
+    def say_all(
+        self, places: Mapping[tuple[int, int], Sequence[Prompt]], draft: Draft
+    ) -> dict[tuple[int, int], Record]:
+        """Answer new prompts of several objects and frames; masks of one frame are computed together.
+
+        Parameters
+        ----------
+        places : mapping of (object id, frame) to sequence of Prompt
+        draft : Draft
+        """
+        masks: dict[int, list[Mask]] = defaultdict(list)
+        for prompts in places.values():
+            if len(prompts) == 1 and isinstance(prompts[0], Mask):
+                masks[prompts[0].frame].append(prompts[0])
+        painted = {
+            (record.object_id, frame): record
+            for frame, own in masks.items()
+            for record in self._predictor.painted(frame, own)
+        }
+        return {
+            place: self.say(*place, prompts, draft, painted.get(place)) for place, prompts in places.items()
+        }
+
+    def say(
+        self,
+        object_id: int,
+        frame: int,
+        prompts: Sequence[Prompt],
+        draft: Draft,
+        answer: Record | None = None,
+    ) -> Record:
+        """Answer new prompts, or take an answer that there is already."""
         before = draft.told.at(object_id, frame)
         if before is None:
             draft.set_base(object_id, frame)
         groups = before.groups if before else ()
+        if answer is not None:
+            return self._settle(answer, Said((*groups, *grouped(prompts))), draft)
         record = draft.get(object_id, frame)
         for group in grouped(prompts):
             groups += (group,)
@@ -174,7 +207,7 @@ class Objects:
                 raise InputError(
                     f"object {mask.object_id} has no result on frame {mask.frame}; propagate it there first"
                 )
-            painted = replace(self._predictor.painted(record, mask.mask), locked=True, stale=False)
+            painted = replace(self._predictor.with_mask(record, mask), locked=True, stale=False)
             changed.setdefault(mask.object_id, []).append(painted)
         for object_id, records in changed.items():
             frames = [record.frame for record in records]

@@ -19,14 +19,13 @@ from torch import Tensor
 
 from stacksam.network.sam2 import Masks
 from stacksam.network.windows import Window
-from stacksam.session.boxes import bbox_of
 from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
-from stacksam.session.native import NativeCanvas, centred
+from stacksam.session.native import SIDES, NativeCanvas, centred
 from stacksam.session.needs import fitting
 from stacksam.session.prompts import Box, Mask, Point, Prompt
 from stacksam.session.recollection import Recollection, Request
@@ -108,26 +107,25 @@ class Predictor:
         none = self.model.network.no_obj_ptr[0].detach().float().cpu().numpy()
         return replace(gone(record), pointer=none)
 
-    def painted(self, record: Record, mask: NDArray[np.bool_]) -> Record:
-        """The record as it is with another mask (H, W), which did not come from the network.
+    def with_mask(self, record: Record, mask: Mask) -> Record:
+        """The record as it is with another mask, which did not come from the network.
 
         Its logits say the mask, as those of a painted prompt do; pointer and scores stay what they were, but
         an object that is there is visible.
         """
-        if not mask.any():
+        if not mask.painted.size:
             return self.absent(record)
-        view = self._view_of_mask(mask)
-        shown = torch.nn.functional.avg_pool2d(view.cut_mask(mask)[None], 4)[0, 0].numpy()
+        (view,) = self._views_of_masks([mask])
+        cut = view.cut_mask(mask.painted, mask.bbox[:2])
+        shown = torch.nn.functional.avg_pool2d(cut[None], 4)[0, 0].numpy()
         logits = np.asarray((2 * shown - 1) * _PAINTED, np.float32)
         if not self.model.windowed:
             tokens = self._tokens if view == self._whole or self._native is None else self._native.tokens
             window = tokens.around(logits) if (logits > 0).any() else None
             view, logits = replace(view, window=window), _part(logits, window)
         kept = logits if record.prompted else logits.astype(np.float16)
-        y0, x0, y1, x1 = own = bbox_of(mask)
         score = max(record.object_score, 1.0)
-        part = np.ascontiguousarray(mask[y0:y1, x0:x1])
-        return replace(record, view=view, logits=kept, bbox=own, mask=part, object_score=score)
+        return replace(record, view=view, logits=kept, bbox=mask.bbox, mask=mask.painted, object_score=score)
 
     def prepare(self, objects: int) -> None:
         """Keep to the ceiling of memory with so many objects, or raise DeviceMemoryError."""
@@ -135,6 +133,11 @@ class Predictor:
         if ceiling is not None:
             shape = self.stack.frame_shape
             self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling))
+
+    @property
+    def encoder(self) -> Encoder:
+        """What encodes frames."""
+        return self._encoder
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -340,17 +343,7 @@ class Predictor:
         """As :meth:`answer`: the one record to take, or all three candidates."""
         last = prompts[-1]
         if isinstance(last, Mask):
-            view = self._view_of_mask(last.mask)
-            features = self._encoder.features(frame, [view])
-            mask = view.cut_mask(last.mask)[None].to(self.model.device)
-            with self._encoder.computing():
-                masks = self.model.network.adopt_mask(features, mask)
-            record = self._record(object_id, frame, view, masks, 0, 0, prompted=True)
-            own = bbox_of(last.mask)
-            # What the user painted is what the user gets, not its image at the network's resolution.
-            return [replace(record, bbox=own, mask=last.mask[own[0] : own[2], own[1] : own[3]])] * (
-                3 if all_three else 1
-            )
+            return self.painted(frame, [last]) * (3 if all_three else 1)
         said = [p for p in prompts if not isinstance(p, Mask)]
         if self._is_searched(said, previous):
             view, guess, answers = self._search(object_id, frame, said, near)
@@ -370,6 +363,31 @@ class Predictor:
         if guess is not None and not all_three:  # of the readings of a click, the one that the search found
             return [max(answers, key=lambda one: overlap(one, guess))]
         return answers
+
+    @quiet
+    def painted(self, frame: int, masks: Sequence[Mask]) -> list[Record]:
+        """The records of painted masks of one frame, in order; several are computed at once.
+
+        What the user painted is what the user gets, not its image at the network's resolution.
+        """
+        if not masks:
+            return []
+        looks = list(zip(masks, self._views_of_masks(masks), strict=True))
+        return self._encoder.in_chunks(looks, looks[0][1], lambda some: self._adopt(frame, some))
+
+    def _adopt(self, frame: int, looks: Sequence[tuple[Mask, View]]) -> list[Record]:
+        features = self._encoder.features(frame, [view for _, view in looks])
+        pictures = torch.stack([view.cut_mask(mask.painted, mask.bbox[:2]) for mask, view in looks])
+        with self._encoder.computing():
+            masks = self.model.network.adopt_mask(features, pictures.to(self.model.device))
+        records = [
+            self._record(mask.object_id, frame, view, masks, row, 0, prompted=True)
+            for row, (mask, view) in enumerate(looks)
+        ]
+        return [
+            replace(record, bbox=mask.bbox, mask=mask.painted)
+            for record, (mask, _) in zip(records, looks, strict=True)
+        ]
 
     def _decode(
         self,
@@ -441,15 +459,19 @@ class Predictor:
         canvas = previous.view.canvas
         return canvas if all(canvas.contains(yx) for yx in places) else self._whole
 
-    def _view_of_mask(self, mask: NDArray[np.bool_]) -> View:
-        """Where to look at an object that was painted."""
+    def _views_of_masks(self, masks: Sequence[Mask]) -> list[View]:
+        """Where to look at objects that were painted on one frame."""
         if self.model.windowed:
-            return self._windows.of_mask(mask)
-        pitch = None if self._native is None else self._native.pitch(object_size(mask))
-        if self._native is None or pitch is None:
-            return self._whole
-        y0, x0, y1, x1 = bbox_of(mask)
-        return self._native.look(((y0 + y1) / 2, (x0 + x1) / 2), pitch)
+            return [self._windows.of_mask(mask) for mask in masks]
+        if self._native is None:
+            return [self._whole] * len(masks)
+        found = []
+        for mask in masks:
+            pitch = self._native.pitch(object_size(mask.painted))
+            y0, x0, y1, x1 = mask.bbox
+            centre = (y0 + y1) / 2, (x0 + x1) / 2
+            found.append(self._whole if pitch is None else self._native.window(centre, SIDES[0], pitch))
+        return [view.canvas for view in self._native.cover(found)]
 
     def _zoom(self, object_id: int, frame: int, prompts: Sequence[Point | Box], near: Record | None) -> View:
         """The tile that suits an object, or the whole frame.

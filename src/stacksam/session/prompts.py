@@ -32,12 +32,14 @@ __all__ = [
     "check_prompt",
     "check_several",
     "compact",
+    "mask_within",
     "prompt_from_json",
     "prompt_to_json",
 ]
 
 LARGEST_ID = 2**31 - 1  # label frames are int32
 LONGEST_NAME = 80
+_LARGE = 2**24  # pixels of a frame, above which masks are written down in their bounding box
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,22 @@ class Mask:
     def __hash__(self) -> int:
         return hash((self.frame, self.object_id, self.mask.shape))
 
+    @property
+    def bbox(self) -> BBox:
+        """Half-open bounding box of the mask."""
+        return bbox_of(self.mask)
+
+    @property
+    def painted(self) -> NDArray[np.bool_]:
+        """The mask in its bounding box."""
+        y0, x0, y1, x1 = self.bbox
+        return self.mask[y0:y1, x0:x1]
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of the whole mask."""
+        return self.mask.shape
+
 
 Prompt: TypeAlias = Point | Box | Mask
 
@@ -116,13 +134,27 @@ class _Part(Mask):
     _shape: tuple[int, ...]
 
     def __init__(self, frame: int, object_id: int, mask: NDArray[np.bool_]) -> None:
-        own = object.__setattr__  # as dataclasses do that are frozen
         y0, x0, y1, x1 = box = bbox_of(mask)
+        self._set(frame, object_id, box, mask[y0:y1, x0:x1].copy(), mask.shape)
+
+    @classmethod
+    def cut(
+        cls, frame: int, object_id: int, box: BBox, painted: NDArray[np.bool_], shape: tuple[int, ...]
+    ) -> _Part:
+        """From a mask in its bounding box."""
+        part: _Part = object.__new__(cls)
+        part._set(frame, object_id, box, painted, shape)
+        return part
+
+    def _set(
+        self, frame: int, object_id: int, box: BBox, painted: NDArray[np.bool_], shape: tuple[int, ...]
+    ) -> None:
+        own = object.__setattr__  # as dataclasses do that are frozen
         own(self, "frame", frame)
         own(self, "object_id", object_id)
         own(self, "_box", box)
-        own(self, "_painted", mask[y0:y1, x0:x1].copy())
-        own(self, "_shape", mask.shape)
+        own(self, "_painted", painted)
+        own(self, "_shape", shape)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -131,6 +163,18 @@ class _Part(Mask):
         whole[y0:y1, x0:x1] = self._painted
         whole.flags.writeable = False  # it is what the session answers from, also later
         return whole
+
+    @property
+    def bbox(self) -> BBox:
+        return self._box
+
+    @property
+    def painted(self) -> NDArray[np.bool_]:
+        return self._painted
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        return self._shape
 
     def __hash__(self) -> int:
         return hash((self.frame, self.object_id, self._shape))
@@ -145,6 +189,42 @@ def compact(mask: Mask) -> Mask:
         Of bool.
     """
     return _Part(mask.frame, mask.object_id, mask.mask)
+
+
+def mask_within(
+    frame: int,
+    object_id: int,
+    bbox: BBox,
+    painted: NDArray[np.bool_],
+    frame_shape: tuple[int, int],
+) -> Mask:
+    """A prompt from a mask cut to its bounding box; the frame is never made.
+
+    Parameters
+    ----------
+    frame, object_id : int
+    bbox : (int, int, int, int)
+        Half-open ``(y0, x0, y1, x1)`` in frame pixels.
+    painted : bool array of the bounding box's shape
+    frame_shape : (int, int)
+
+    Raises
+    ------
+    InputError
+        If the box does not lie in the frame, is not of the mask's shape, or the mask is empty.
+    """
+    y0, x0, y1, x1 = bbox
+    inside = 0 <= y0 < y1 <= frame_shape[0] and 0 <= x0 < x1 <= frame_shape[1]
+    if not inside or painted.shape != (y1 - y0, x1 - x0):
+        raise InputError(
+            f"mask of object {object_id} has shape {painted.shape} and bounding box {bbox}; give a half-open "
+            f"(y0, x0, y1, x1) of that shape inside frames of {frame_shape} (y, x)"
+        )
+    own = bbox_of(painted)
+    if own == (0, 0, 0, 0):
+        raise InputError(f"mask of object {object_id} on frame {frame} is empty; paint at least one pixel")
+    box = (y0 + own[0], x0 + own[1], y0 + own[2], x0 + own[3])
+    return _Part.cut(frame, object_id, box, painted[own[0] : own[2], own[1] : own[3]].copy(), frame_shape)
 
 
 def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) -> Prompt:
@@ -188,8 +268,10 @@ def check_prompt(prompt: Prompt, n_frames: int, frame_shape: tuple[int, int]) ->
             clipped = (max(y0, 0.0), max(x0, 0.0), min(y1, height - 1.0), min(x1, width - 1.0))
             return Box(frame, object_id, clipped)
         case Mask():
+            if isinstance(prompt, _Part) and prompt.frame_shape == frame_shape:
+                return _Part.cut(frame, object_id, prompt.bbox, prompt.painted, frame_shape)
             checked = check_mask(prompt, n_frames, frame_shape)
-            if not checked.mask.any():
+            if not checked.painted.size:
                 raise InputError(
                     f"mask of object {object_id} on frame {frame} is empty; paint at least one pixel"
                 )
@@ -271,15 +353,21 @@ def _numbers(values: object, count: int, name: str, form: str) -> tuple[float, .
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """The prompt in JSON types; masks are packed bits, deflated, in base64."""
+    """The prompt in JSON types; masks are packed bits, deflated, in base64, those of large frames cut out."""
     match prompt:
         case Point():
             return {"point": list(prompt.yx), "positive": prompt.positive}
         case Box():
             return {"box": list(prompt.yxyx)}
         case Mask():
-            bits = zlib.compress(np.packbits(prompt.mask).tobytes())
-            return {"mask": base64.b64encode(bits).decode(), "shape": list(prompt.mask.shape)}
+            shape = list(prompt.frame_shape)
+            if math.prod(shape) <= _LARGE:
+                return {"mask": _packed(prompt.mask), "shape": shape}
+            return {"mask": _packed(prompt.painted), "shape": shape, "box": list(prompt.bbox)}
+
+
+def _packed(mask: NDArray[np.bool_]) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode()
 
 
 def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt:
@@ -294,16 +382,20 @@ def prompt_from_json(data: dict[str, Any], frame: int, object_id: int) -> Prompt
         if "point" in data:
             y, x = data["point"]
             return Point(frame, object_id, (float(y), float(x)), bool(data["positive"]))
-        if "box" in data:
+        if "box" in data and "mask" not in data:
             y0, x0, y1, x1 = data["box"]
             return Box(frame, object_id, (float(y0), float(x0), float(y1), float(x1)))
-        height, width = data["shape"]
+        frame_shape = height, width = tuple(data["shape"])
+        y0, x0, y1, x1 = (int(v) for v in data.get("box", (0, 0, height, width)))
+        height, width = y1 - y0, x1 - x0
         packed = (height * width + 7) // 8
         unpacker = zlib.decompressobj()
         bits = np.frombuffer(unpacker.decompress(base64.b64decode(data["mask"]), packed + 1), np.uint8)
         if not 0 < packed == len(bits):
             raise ValueError(f"{len(bits)} bytes do not make a mask of {height} x {width} pixels")
         mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
+        if "box" in data:
+            return mask_within(frame, object_id, (y0, x0, y1, x1), mask, frame_shape)
         return compact(Mask(frame, object_id, mask))
     except (KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
         raise SessionFileError(

@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.session.actions import prompts_to_json
 from stacksam.session.boxes import BBox, intersection
 from stacksam.session.compose import compose
+from stacksam.session.encoder import Encoder
 from stacksam.session.family import Family
 from stacksam.session.folder import claim, open_labels, write_json
 from stacksam.session.journal import Journal
@@ -43,7 +45,9 @@ from stacksam.session.prompts import (
     check_object_id,
     check_prompt,
     check_several,
+    mask_within,
 )
+from stacksam.session.proposals import Proposal
 from stacksam.session.records import Record
 from stacksam.session.regroup import merge, split
 from stacksam.session.results import FORMAT_VERSION, ResultStore
@@ -178,6 +182,17 @@ class Session(Family):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._close(error)
 
+    # For what looks at frames beside the prompts
+
+    @property
+    def encoder(self) -> Encoder:
+        """What encodes frames; to be used inside of :meth:`guard` only."""
+        return self._predictor.encoder
+
+    def guard(self) -> AbstractContextManager[object]:
+        """Keep other threads from changing anything, or computing, while inside."""
+        return self._lock
+
     # What there is
 
     @property
@@ -286,6 +301,11 @@ class Session(Family):
             out[seen[0] - y : seen[2] - y, seen[1] - x : seen[3] - x] = 1 / (1 + np.exp(-logits))
         return out
 
+    def on_frame(self, frame: int) -> tuple[Update, ...]:
+        """All results of one frame, by object id."""
+        records = self._store.on_frame(check_frame(frame, self.stack.n_frames))
+        return tuple(Update.of(record) for record in sorted(records, key=lambda r: r.object_id))
+
     def label_frame(self, frame: int) -> NDArray[np.int32]:
         """Labels (H, W) of one frame; where masks overlap, the more certain one."""
         records = self._store.on_frame(check_frame(frame, self.stack.n_frames))
@@ -333,9 +353,41 @@ class Session(Family):
             for object_id, _ in places:
                 self._objects.check_new(object_id)
             with self._journal.action("add", {"prompts": prompts_to_json(checked)}) as draft:
-                answers = {place: self._objects.say(*place, group, draft) for place, group in places.items()}
+                answers = self._objects.say_all(places, draft)
                 check_links(draft, {object_id for object_id, _ in places})
         return Update.of(answers[checked[-1].object_id, checked[-1].frame])
+
+    def add_found(self, proposals: Sequence[Proposal]) -> tuple[Update, ...]:
+        """Make an object of each proposal, by a :class:`Mask` prompt, as one action.
+
+        Parameters
+        ----------
+        proposals : sequence of Proposal
+            From :func:`stacksam.find_objects`; where there is none, nothing happens.
+
+        Returns
+        -------
+        tuple of Update
+            The new objects on their frames, in the order of the proposals.
+
+        Raises
+        ------
+        InputError
+            If one does not fit the stack; then no object is new.
+        StorageError
+            If the answers cannot be written; then none is new either.
+        """
+        if not proposals:
+            return ()
+        with self._lock:
+            ids = self._objects.free_ids(len(proposals))
+            shape = self.stack.frame_shape
+            masks = [
+                mask_within(p.frame, i, p.bbox, p.mask, shape) for i, p in zip(ids, proposals, strict=True)
+            ]
+            self.add(*masks)
+            found = [self._store.get(mask.object_id, mask.frame) for mask in masks]
+        return tuple(Update.of(record) for record in found if record is not None)
 
     def remove(self, *prompts: Prompt) -> Update | None:
         """Take back prompts, as one action; what was said before and after them still holds.

@@ -14,7 +14,7 @@ from torch import Tensor
 from stacksam.network.prompt_encoder import BOX_FIRST, BOX_SECOND, NEGATIVE, POSITIVE
 from stacksam.session.boxes import bbox_of
 from stacksam.session.canvas import WINDOW_SIDE, View, nearest_pitch, object_size, window_view
-from stacksam.session.prompts import Box, Point
+from stacksam.session.prompts import Box, Mask, Point
 from stacksam.session.records import Record
 
 __all__ = ["Windows", "as_points", "box_size", "corners", "displacement"]
@@ -44,10 +44,10 @@ class Windows:
         """A window around a place ``(y, x)``, of about this side in frame pixels."""
         return window_view(centre, side, self.frame_shape, self.size)
 
-    def of_mask(self, mask: NDArray[np.bool_]) -> View:
-        """The window for a painted mask (H, W)."""
-        y0, x0, y1, x1 = bbox_of(mask)
-        return self.at(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), WINDOW_SIDE * object_size(mask))
+    def of_mask(self, mask: Mask) -> View:
+        """The window for a painted mask."""
+        y0, x0, y1, x1 = mask.bbox
+        return self.at(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), WINDOW_SIDE * object_size(mask.painted))
 
     def of_box(self, box: Box) -> View:
         """The window for an object that a box was drawn around."""
