@@ -2,11 +2,12 @@
 
 ``python tests/benchmarks/bench_lineage.py [--frames 60] [--seed 0] [--model nano] [--threads 2]``
 
-Cells of the first frame are given as true masks, and those that enter later as true masks where they enter,
-so the figures are of following and of divisions alone. *Automatic* accepts proposals from a confidence of 0.5
-on. *Answered* asks an oracle of each proposal, as a person would be asked: it says yes where the truth has a
-division of this cell within a frame, and no otherwise; it draws nothing. If py-ctcmetrics is installed,
-DET, SEG and TRA of the Cell Tracking Challenge are printed as well.
+Where cells are *given*, those of the first frame are true masks, and those that enter later are true masks
+where they enter: the figures are of following and of divisions alone. Where they are *found*, nothing is
+given but the pictures. *Automatic* accepts proposals from a confidence of 0.5 on. *Answered* asks an oracle
+of each proposal, as a person would be asked: it says yes where the truth has a division of this cell within
+a frame, and no otherwise; it draws nothing. If py-ctcmetrics is installed, DET, SEG and TRA of the Cell
+Tracking Challenge are printed as well.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from stacksam import Mask, Session, load_model, open_stack
+from stacksam import Mask, Session, estimate_size, find_objects, load_model, open_stack
 from stacksam.dividing import DividingCells, dividing_cells
 from stacksam.tracks.divisions import Division, follow_with_divisions
 from stacksam.tracks.scoring import division_scores
@@ -55,6 +56,16 @@ def entering(cells: DividingCells) -> Finder:
     return find
 
 
+def found(size: float | None) -> Finder:
+    """All that is seen and not tracked."""
+
+    def find(session: Session, frame: int) -> list[np.ndarray]:
+        proposals = find_objects(session, frame, size=size)
+        return [proposal.full_mask(session.stack.frame_shape) for proposal in proposals]
+
+    return find
+
+
 def oracle(session: Session, cells: DividingCells) -> Callable[[Division], bool]:
     """Whether a proposal is right: the truth has this cell divide within a frame of it."""
     begin = first_frames(cells)
@@ -69,12 +80,18 @@ def oracle(session: Session, cells: DividingCells) -> Callable[[Division], bool]
     return decide
 
 
-def run(cells: DividingCells, name: str, *, answered: bool, find: Finder) -> str:
+def run(cells: DividingCells, name: str, *, given: bool, answered: bool) -> str:
     """One row of the table."""
     stack = open_stack(cells.images, axes="tyx")
     with Session(stack, load_model(name)) as session:
-        session.add(*(Mask(0, int(i), cells.labels[0] == i) for i in np.unique(cells.labels[0]) if i))
         start = time.perf_counter()
+        if given:
+            find = entering(cells)
+            session.add(*(Mask(0, int(i), cells.labels[0] == i) for i in np.unique(cells.labels[0]) if i))
+        else:
+            size = estimate_size(session, 0)
+            find = found(size)
+            session.add_found(find_objects(session, 0, size=size))
         decide = oracle(session, cells) if answered else None
         for division in follow_with_divisions(session, newcomers=find, decide=decide):
             print(
@@ -86,8 +103,8 @@ def run(cells: DividingCells, name: str, *, answered: bool, find: Finder) -> str
     scores = division_scores(labels, lineage, cells.labels, cells.lineage)
     print(f"  missed {scores.missed}, wrong {scores.wrong}", file=sys.stderr)
     return (
-        f"| {'answered' if answered else 'automatic'} | {scores.f1:.3f} | {scores.precision:.3f} | "
-        f"{scores.recall:.3f} | {ctc(labels, lineage, cells)} | {seconds:.0f} |"
+        f"| {'given' if given else 'found'} | {'answered' if answered else 'automatic'} | {scores.f1:.3f} | "
+        f"{scores.precision:.3f} | {scores.recall:.3f} | {ctc(labels, lineage, cells)} | {seconds:.0f} |"
     )
 
 
@@ -126,16 +143,18 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--cells", choices=["given", "found", "both"], default="both")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cells = dividing_cells(args.frames, seed=args.seed)
     count = sum(1 for i in cells.lineage if cells.lineage.out_degree(i))
     print(f"{len(cells.lineage)} cells on {args.frames} frames, {count} divisions\n")
-    print("| proposals | division F1 | precision | recall | DET | SEG | TRA | seconds |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for answered in (False, True):
-        print(run(cells, args.model, answered=answered, find=entering(cells)), flush=True)
+    print("| cells | proposals | division F1 | precision | recall | DET | SEG | TRA | seconds |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for given in (True, False) if args.cells == "both" else (args.cells == "given",):
+        for answered in (False, True):
+            print(run(cells, args.model, given=given, answered=answered), flush=True)
 
 
 if __name__ == "__main__":
