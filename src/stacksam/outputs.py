@@ -124,7 +124,7 @@ class Outputs:
         """The last file to be written."""
         return self.folder / "summary.json"
 
-    def check(self, *, overwrite: bool = False, resume: bool = True) -> None:
+    def check(self, *, overwrite: bool = False, resume: bool = True, again: bool = False) -> None:
         """See that the folder can be written and holds nothing that would be lost; it is made if missing.
 
         Parameters
@@ -133,6 +133,8 @@ class Outputs:
             What is there may be replaced.
         resume : bool
             A run that was stopped may be gone on with, and its labels written again.
+        again : bool
+            So may one that was finished, for its stack may have grown.
 
         Raises
         ------
@@ -140,7 +142,7 @@ class Outputs:
             If labels are there already, or the folder cannot be written.
         """
         there = [path for path in self.labels.values() if os.path.lexists(path)]
-        unfinished = self.session_folder.is_dir() and not self.summary.exists()
+        unfinished = self.session_folder.is_dir() and (again or not self.summary.exists())
         if not resume and self.session_folder.is_dir():
             there, unfinished = [self.session_folder, *there], False
         if there and not overwrite and not unfinished:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stacksam.session.session import Direction, Session
     from stacksam.session.settings import Settings
 
-__all__ = ["Inspect", "check_span", "follow", "open_session_stack", "replay_session"]
+__all__ = ["Inspect", "check_span", "follow", "follow_live", "open_session_stack", "replay_session"]
 
 _TOGETHER = 16  # prompted objects
 
@@ -80,6 +80,59 @@ def follow(
         _give(session, prompts, outputs, report)
         _propagate(session, direction, first, last, report)
         return _finish(session, outputs, report, start, inspect)
+
+
+def follow_live(
+    stack: Stack,
+    model: Model,
+    prompts: Iterable[Prompt],
+    outputs: Outputs,
+    *,
+    settings: Settings | None = None,
+    report: Reporter = quiet,
+    tell: Callable[[str], object] | None = None,
+    **waiting: Any,
+) -> dict[str, Any]:
+    """Follow objects forward through a stack that is being written, until it stops.
+
+    Parameters
+    ----------
+    stack, model, prompts, outputs, settings, report
+        As for `follow`.
+    tell : callable, optional
+        Called with what a person may want to know.
+    **waiting
+        How long to wait for what, as for `stacksam.watch`.
+
+    Returns
+    -------
+    dict
+        The summary, with why it ended.
+
+    Raises
+    ------
+    SessionFileError, StorageError
+        As `follow`.
+    StackError
+        If the stack shrinks, changes or cannot be read any more. What was followed stays.
+    """
+    from stacksam.session.session import Session
+    from stacksam.session.watch import watch
+
+    start = time.monotonic()
+    with Session(stack, model, outputs.session_folder, settings=settings) as session:
+        _give(session, prompts, outputs, report)
+        number = len(session.object_ids)
+        updates, ended = watch(session, tell=tell, **waiting), "stopped"
+        with report(f"following {number} object{'s' if number != 1 else ''}", None, "masks") as step:
+            while True:
+                try:
+                    next(updates)
+                except StopIteration as stop:
+                    ended = stop.value
+                    break
+                step.advance()
+        return _finish(session, outputs, report, start, extra={"ended": ended})
 
 
 def open_session_stack(path: Path, source: Path | None = None) -> Stack:
@@ -170,11 +223,16 @@ def _propagate(
 
 
 def _finish(
-    session: Session, outputs: Outputs, report: Reporter, start: float, inspect: Inspect | None = None
+    session: Session,
+    outputs: Outputs,
+    report: Reporter,
+    start: float,
+    inspect: Inspect | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write what a session has, and the summary."""
-    extra = dict(inspect(session)) if inspect else {}
-    written = outputs.write(session, report, **extra)
+    """Write what a session has, and the summary, with what there is to tell besides."""
+    shown = dict(inspect(session)) if inspect else {}
+    written = outputs.write(session, report, **shown)
     model = session.model
     summary = {
         "stack": session.stack.describe(),
@@ -190,6 +248,7 @@ def _finish(
         ],
         "files": {kind: str(path) for kind, path in written.files.items()},
         "seconds": round(time.monotonic() - start, 2),
+        **(extra or {}),
     }
     outputs.write_summary(summary)
     return summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stacksam.io.images import LazyImage, open_image
 from stacksam.io.labels import (
     create_label_store,
+    grow_label_store,
     open_label_store,
     read_labels,
     store_frame,
@@ -15,6 +16,7 @@ from stacksam.io.labels import (
 __all__ = [
     "LazyImage",
     "create_label_store",
+    "grow_label_store",
     "open_image",
     "open_label_store",
     "read_labels",

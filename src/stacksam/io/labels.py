@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_label_store",
+    "grow_label_store",
     "open_label_store",
     "read_labels",
     "store_frame",
@@ -253,6 +254,7 @@ def store_frame(
     array : zarr.Array
         From :func:`create_label_store`.
     frame : int
+        One beyond the last is stored, but not seen until :func:`grow_label_store` is called.
     labels : (h, w) array of int
     origin : (int, int)
         Row and column of the frame that ``labels[0, 0]`` is.
@@ -264,10 +266,43 @@ def store_frame(
     """
     try:
         y, x = origin
-        array[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
+        store = array if frame < array.shape[0] else _longer(array, frame + 1)
+        store[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
     except OSError as error:
-        folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
-        raise _storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
+        raise _not_stored(array, frame, error) from error
+
+
+def grow_label_store(array: zarr.Array[Any], n_frames: int) -> None:
+    """Make a label store as long as `n_frames`, if it is shorter; others see old and new frames throughout.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses; what was stored before is still there.
+    """
+    from zarr.core.sync import sync
+
+    if n_frames <= array.shape[0]:
+        return
+    try:
+        # Zarr would list all chunks otherwise, to find some to delete.
+        sync(array._async_array.resize((n_frames, *array.shape[1:]), delete_outside_chunks=False))
+    except OSError as error:
+        raise _not_stored(array, n_frames - 1, error) from error
+
+
+def _longer(array: zarr.Array[Any], n_frames: int) -> zarr.Array[Any]:
+    """The same array with more frames than its metadata on disk tell."""
+    import zarr
+
+    known = array._async_array
+    metadata = known.metadata.update_shape((n_frames, *array.shape[1:]))
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=known.store_path, config=known._config))
+
+
+def _not_stored(array: zarr.Array[Any], frame: int, error: OSError) -> StorageError:
+    folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
+    return _storage_error(folder, error, f"frame {frame} was not stored, those before it were")
 
 
 def read_labels(source: Source) -> LazyImage:

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StackError
 from stacksam.io._units import normalise_unit
+from stacksam.io.growing import Arrivals, can_grow, grow, open_growing
 from stacksam.io.images import LazyImage, Source, open_image
 from stacksam.session.boxes import BBox
 
@@ -29,6 +30,7 @@ _SAMPLE_FRAMES = 8
 _SAMPLE_PIXELS = 2**18
 """Pixels of a frame that a percentile is taken of; larger frames are strided."""
 _PERCENTILES = (0.1, 99.9)
+_LIVE = "live-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,13 @@ class Stack:
     opened : dict
         How the image was opened, as JSON types: the path or paths, level, series, axes. Empty if that is not
         known, as for arrays; then it cannot be opened again by :func:`reopen_stack`.
+    sampled : bool
+        Whether the intensity mapping is of percentiles of the frames that were there.
+    live : bool
+        Whether the stack grew, or still grows, while it is followed: its identity and all results are then
+        independent of how many frames there are.
+    arrivals : Arrivals, optional
+        What looks for more frames.
     """
 
     image: LazyImage
@@ -138,10 +147,13 @@ class Stack:
     spacing: tuple[float, float, float]
     units: tuple[str | None, str | None, str | None]
     opened: dict[str, Any] = field(default_factory=dict)
+    sampled: bool = False
+    live: bool = False
+    arrivals: Arrivals | None = None
 
     @property
     def n_frames(self) -> int:
-        """Number of frames."""
+        """Number of frames; of a live stack, those that :meth:`refresh` has found."""
         return self.image.sizes.get(self.frame_axis, 1)
 
     @property
@@ -217,9 +229,7 @@ class Stack:
         y0, x0, y1, x1 = box = box or (0, 0, *self.frame_shape)
         factor, image = self.image.shrunk(step, *box)
         part = y0 // factor, x0 // factor, y1 // factor, x1 // factor
-        raw = _read_frame(
-            image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part
-        )
+        raw = _read_frame(image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part)
         mapped = self.intensity.apply(raw)
         if mapped.ndim == 3 and mapped.shape[2] == 3:
             return mapped
@@ -230,14 +240,32 @@ class Stack:
             out[..., : mapped.shape[2]] = mapped
         return out
 
-    def identity(self) -> str:
+    def refresh(self) -> int:
+        """Look whether more frames of a live stack have arrived; the number of frames now.
+
+        Raises
+        ------
+        StackError
+            If it has shrunk or changed, or cannot be read at the moment.
+        """
+        return self.n_frames if self.arrivals is None else self.arrivals.refresh()
+
+    def identity(self, live: bool | None = None) -> str:
         """Short digest that tells this stack from others, wherever the file lies and whatever its format.
 
-        It covers shape, type, the choice of axes and channels, and pixels of three frames.
+        It covers shape, type, the choice of axes and channels, and pixels of three frames. That of a live
+        stack begins with ``live-`` and stays the same while the stack grows: it covers the shape of a frame,
+        and pixels of the first one.
+
+        Parameters
+        ----------
+        live : bool, optional
+            Which of the two; by default the one that the stack has.
         """
+        live = self.live if live is None else live
         height, width = self.frame_shape
         head = (
-            self.n_frames,
+            "live" if live else self.n_frames,
             height,
             width,
             self.image.dtype.str.lstrip("<>=|"),
@@ -246,12 +274,32 @@ class Stack:
             self.channels,
         )
         digest = hashlib.sha256(repr(head).encode())
-        for index in sorted({0, self.n_frames // 2, self.n_frames - 1}):
+        for index in [0] if live else sorted({0, self.n_frames // 2, self.n_frames - 1}):
             part = _read_frame(
                 self.image, self.frame_axis, self.at, self.channels, index, _stride(self.frame_shape)
             )
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()[:16]
+        return (_LIVE if live else "") + digest.hexdigest()[:16]
+
+    def is_same(self, identity: str) -> bool:
+        """Whether this is the stack of that identity, of either kind."""
+        return self.identity(live=identity.startswith(_LIVE)) == identity
+
+    def taken_as(self, description: Mapping[str, Any]) -> Stack:
+        """The stack as it is to be seen by a session that was begun with it.
+
+        A stack that was followed live stays a live one when it is finished, and keeps the intensity mapping
+        that was sampled when it had fewer frames. Any other is returned as it is.
+
+        Parameters
+        ----------
+        description : mapping
+            From :meth:`describe`, at the time.
+        """
+        if not str(description["identity"]).startswith(_LIVE):
+            return self
+        kept = Intensity.from_json(description["intensity"]) if self.sampled else self.intensity
+        return replace(self, live=True, intensity=kept)
 
     def describe(self) -> dict[str, Any]:
         """What the stack is, as JSON types, for session files and reports."""
@@ -283,7 +331,7 @@ class Stack:
         self.close()
 
 
-def open_stack(
+def open_stack(  # noqa: PLR0913 - one argument a choice
     source: Source,
     *,
     frame_axis: str | None = None,
@@ -295,6 +343,8 @@ def open_stack(
     units: Mapping[str, str | None] | Sequence[str | None] | str | None = None,
     level: int = 0,
     series: int | None = None,
+    live: bool = False,
+    settle: float | None = None,
 ) -> Stack:
     """Open a stack lazily.
 
@@ -322,6 +372,13 @@ def open_stack(
         Resolution level of a multiscale file.
     series : int, optional
         Which image of a file that holds several.
+    live : bool
+        Whether the stack is still being written: a folder of images that gets more, or a zarr folder that
+        grows along the frame axis. :meth:`Stack.refresh` finds frames that have arrived. The frame axis is t
+        by default where there is one, and the intensity mapping is of the frames that are there.
+    settle : float, optional
+        Seconds without a change after which a frame of a live stack counts as complete; by default 1 in a
+        folder, and none in a zarr array where all chunks of the frame are there.
 
     Returns
     -------
@@ -330,15 +387,26 @@ def open_stack(
     Raises
     ------
     StackError
-        If the source cannot be read, an index in `at` is missing, or all of its pixels are NaN.
+        If the source cannot be read, an index in `at` is missing, or all of its pixels are NaN. If it is
+        live, but has no complete frame yet, or is neither a folder of images nor a zarr folder.
     InputError
         If an argument does not fit the image.
     """
-    image = open_image(source, level=level, series=series, axes=axes)
+    if settle is not None and not (live and 0 <= settle < math.inf):
+        raise InputError(f"settle is {settle}; give seconds from 0, for a stack that is live")
+    if live:
+        image = open_growing(source, level=level, series=series, axes=axes, settle=settle)
+    else:
+        image = open_image(source, level=level, series=series, axes=axes)
+    arrivals, sampled = None, intensity is None
     try:
+        if live and frame_axis is None and "t" in image.axes:
+            frame_axis = "t"  # also if it has a single step until now
         frame_axis = _frame_axis(image, frame_axis)
         indices = _other_index(image, frame_axis, at or {})
         chosen = _channels(image, channels)
+        if live:
+            image, arrivals = grow(image, frame_axis, indices, chosen, settle)
         step, unit = _spacing(image, frame_axis, spacing, units)
         if intensity is None:
             intensity = _sampled_intensity(image, frame_axis, indices, chosen)
@@ -352,9 +420,10 @@ def open_stack(
         if image is not source:
             image.close()
         raise
-    return Stack(
-        image, frame_axis, indices, chosen, intensity, step, unit, _opening(source, level, series, axes)
-    )
+    opened = _opening(source, level, series, axes)
+    if live:
+        opened |= {"live": True, "settle": settle}
+    return Stack(image, frame_axis, indices, chosen, intensity, step, unit, opened, sampled, live, arrivals)
 
 
 def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -> Stack:
@@ -370,7 +439,7 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
     Returns
     -------
     Stack
-        Not checked to be the same: see :meth:`Stack.identity`.
+        Not checked to be the same: see :meth:`Stack.is_same`.
 
     Raises
     ------
@@ -388,6 +457,8 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
             )
         source = opened["source"]
     again = {} if isinstance(source, LazyImage) else {k: v for k, v in opened.items() if k != "source"}
+    if not can_grow(source):  # a stack that was live may since have become a file
+        again = {k: v for k, v in again.items() if k not in ("live", "settle")}
     return open_stack(
         source,
         # A single image need not have the axis that it would have with more frames.
@@ -398,7 +469,7 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
         spacing=description["spacing"],
         units=description["units"],
         **again,
-    )
+    ).taken_as(description)
 
 
 def _opening(source: Source, level: int, series: int | None, axes: str | None) -> dict[str, Any]:
