@@ -1,4 +1,4 @@
-"""The command line: ``stacksam segment``, ``watch``, ``demo``, ``replay``, ``info``, ``models``, ``evaluate``.
+"""The command line: ``stacksam segment``, ``watch``, ``demo``, ``replay``, ``info``, ``models`` and others.
 
 A script can rely on this: results go to stdout and everything else to stderr; an error is one line that
 begins with ``error:``; and the exit status says what kind it was (see `stacksam.cli_options.STATUS`). All

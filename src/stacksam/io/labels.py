@@ -230,18 +230,20 @@ def open_label_store(path: str | os.PathLike[str]) -> zarr.Array[Any]:
             raise StorageError(
                 f"{target} is no label store: its array is {array.dtype} of shape {array.shape}"
             )
-        # Opening has no option for it: the default would delete chunks that are all zero.
-        return zarr.Array(
-            zarr.AsyncArray(
-                metadata=array.metadata,
-                store_path=array.store_path,
-                config={"write_empty_chunks": False, "order": "C"},
-            )
-        )
+        return _as_label_store(array, array.metadata)
     except StorageError:
         raise
     except READ_ERRORS as error:
         raise StorageError(f"cannot open the label store {target}: {_told(error)}") from error
+
+
+def _as_label_store(array: zarr.Array[Any], metadata: Any) -> zarr.Array[Any]:
+    """The array with these metadata, which are not written; and without the files of empty chunks."""
+    import zarr
+
+    # Opening has no option for it: the default would delete chunks that are all zero.
+    how: Any = {"write_empty_chunks": False, "order": "C"}
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path, config=how))
 
 
 def store_frame(
@@ -293,11 +295,7 @@ def grow_label_store(array: zarr.Array[Any], n_frames: int) -> None:
 
 def _longer(array: zarr.Array[Any], n_frames: int) -> zarr.Array[Any]:
     """The same array with more frames than its metadata on disk tell."""
-    import zarr
-
-    known = array._async_array
-    metadata = known.metadata.update_shape((n_frames, *array.shape[1:]))
-    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=known.store_path, config=known._config))
+    return _as_label_store(array, array.metadata.update_shape((n_frames, *array.shape[1:])))
 
 
 def _not_stored(array: zarr.Array[Any], frame: int, error: OSError) -> StorageError:

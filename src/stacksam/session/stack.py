@@ -409,7 +409,7 @@ def open_stack(  # noqa: PLR0913 - one argument a choice
             image, arrivals = grow(image, frame_axis, indices, chosen, settle)
         step, unit = _spacing(image, frame_axis, spacing, units)
         if intensity is None:
-            intensity = _sampled_intensity(image, frame_axis, indices, chosen)
+            intensity = _sampled_intensity(image, frame_axis, indices, chosen, live=live)
         elif not isinstance(intensity, Intensity):
             intensity = _given_intensity(intensity)
         if len(intensity.low) not in (1, max(len(chosen), 1)):
@@ -627,9 +627,17 @@ def _stride(shape: tuple[int, int]) -> int:
 
 
 def _sampled_intensity(
-    image: LazyImage, frame_axis: str, at: Mapping[str, int], channels: tuple[int, ...]
+    image: LazyImage,
+    frame_axis: str,
+    at: Mapping[str, int],
+    channels: tuple[int, ...],
+    *,
+    live: bool = False,
 ) -> Intensity:
-    """Percentiles over a few frames, for each channel; fixed ranges for 8-bit colours and bool."""
+    """Percentiles over a few frames, for each channel; fixed ranges for 8-bit colours and bool.
+
+    Frames of a live stack that cannot be read are left out: it is told when they are followed.
+    """
     if image.dtype == np.bool_:
         return Intensity((0.0,), (1.0,))
     if image.rgb and image.dtype == np.uint8:
@@ -642,9 +650,13 @@ def _sampled_intensity(
     for turn, index in enumerate([*even, *(i for i in range(n_frames) if i not in set(even))]):
         if turn >= len(even) and all(samples):
             break
-        frame = _read_frame(
-            image, frame_axis, at, channels, index, _stride((image.sizes["y"], image.sizes["x"]))
-        )
+        try:
+            stride = _stride((image.sizes["y"], image.sizes["x"]))
+            frame = _read_frame(image, frame_axis, at, channels, index, stride)
+        except StackError:
+            if live and n_frames > 1:
+                continue
+            raise
         for channel, values in enumerate(np.moveaxis(frame.reshape(*frame.shape[:2], n_channels), -1, 0)):
             finite = values[np.isfinite(values)]
             if finite.size:

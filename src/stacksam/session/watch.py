@@ -35,10 +35,10 @@ def watch(
 ) -> Generator[Update, None, str]:
     """Follow objects forward through a live stack, as its frames arrive.
 
-    First comes what is missing on frames that are there, so a watch that was stopped, or killed, goes on where
-    it was. No frame is left out: where frames come faster than they are followed, the watch falls behind, and
-    tells it. Prompts may be added and corrected meanwhile, between two updates or from another thread; what
-    they change is computed anew, and then the watch goes on.
+    First comes what is missing on frames that are there, so a watch that was stopped, or killed, goes on
+    from there. No frame is left out: where frames come faster than they are followed, the watch falls behind,
+    and tells it. Prompts may be added and corrected meanwhile, between two updates or from another thread;
+    what they change is computed anew, and then the watch goes on.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def watch(
     """
     if not session.stack.live:
         raise InputError(
-            f"the stack {session.stack.name} is not live; open it with live=True, or use propagate"
+            f"the stack {session.stack.name} is not live; open it with live=True, or use Session.propagate"
         )
     wait = _Wait(poll, timeout, stop, patience, tell)
     session.first_missing(objects)  # whether there is anything to follow
@@ -287,7 +287,8 @@ class _Frames(Iterator[int]):
         now = self._stack.refresh()
         if now < self.next:
             raise StackError(
-                f"{self._stack.source} has {now} frames, but {self.next} were followed before; is it the same?"
+                f"{self._stack.source} has {now} frames, but {self.next} were followed before; a stack that "
+                "is followed must not shrink"
             )
         self.wait.succeeded()
         if self._caught_up and now - before >= self._behind:
