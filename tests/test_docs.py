@@ -108,7 +108,7 @@ def test_command_lines_parse(line):
         box_from_text(text)
     Outputs.named(Path("out"), given.get("formats") or ())
     names = ("frame_axis", "at", "channels", "intensity", "axes", "spacing", "level", "series")
-    if context.info_name in ("segment", "info"):
+    if context.info_name in ("segment", "watch", "info"):
         stack_arguments(**{name: given[name] for name in names if name in given})
     models = [*(given.get("names") or ()), *([given["model"]] if given.get("model") else [])]
     models += [given["name"]] if context.info_name == "path" else []
@@ -117,7 +117,9 @@ def test_command_lines_parse(line):
 
 def test_every_command_is_shown_somewhere():
     shown = {_parse(line).command_path for line in LINES if line.complete}
-    commands = {f"stacksam {name}" for name in ("segment", "demo", "replay", "info", "evaluate", "models")}
+    commands = {
+        f"stacksam {name}" for name in ("segment", "watch", "demo", "replay", "info", "evaluate", "models")
+    }
     assert commands <= {path.replace(".venv/bin/", "") for path in shown}
 
 

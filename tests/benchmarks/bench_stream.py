@@ -28,6 +28,8 @@ from bench_memory import places
 
 from stacksam import Point, Session, load_model, open_stack, watch
 
+FULL = 100  # frames after which the cache of encoded frames is full, which is bounded
+
 
 def picture(frame: int, count: int, side: int, noise: np.ndarray) -> np.ndarray:
     """One frame of discs in noise, of 16 bits."""
@@ -75,10 +77,9 @@ def follow(path: Path, folder: Path, args: argparse.Namespace) -> None:
         seen = len(np.unique(session.labels[last])) - 1
     told = (json.loads(line) for line in path.with_suffix(".times").read_text().splitlines())
     times = {frame: when for frame, when in told if frame}
-    # Frames that were there before anything was followed wait for the start of the program, not for us.
-    first = max(frame for frame in times if frame < 1 + 10 / args.every)
-    delays = np.array([done[f] - when for f, when in times.items() if f in done and f > first])
-    settled = resident[min(50, len(resident) - 1)]
+    # Frames of the first seconds wait for the program to start.
+    begun = times[min(times)] + 10
+    delays = np.array([done[f] - when for f, when in times.items() if f in done and when > begun])
     print(f"\n{args.objects} objects, {args.side} x {args.side}, a frame every {args.every:g} s, ", end="")
     print(f"{args.seconds:g} s, poll {args.poll:g} s, {args.threads} thread\n")
     print("| | |\n| --- | ---: |")
@@ -91,7 +92,8 @@ def follow(path: Path, folder: Path, args: argparse.Namespace) -> None:
     ):
         print(f"| delay, {name} | {value:.2f} s |")
     print(f"| resident at the first frame | {resident[0]:.0f} MB |")
-    print(f"| resident at frame 50 | {settled:.0f} MB |")
+    if len(resident) > FULL:
+        print(f"| resident at frame {FULL} | {resident[FULL]:.0f} MB |")
     print(f"| resident at the end | {resident[-1]:.0f} MB |")
     print(f"| objects on the last frame | {seen} |")
 

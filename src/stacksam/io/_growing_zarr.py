@@ -20,6 +20,7 @@ __all__ = ["First", "ZarrArrivals", "file_state"]
 _LACKING = 5.0  # seconds without a change, after which chunks that are not there are taken for empty
 _FAR = 8  # chunks ahead that have begun, from which on nothing is waited for
 _AHEAD = 16  # chunks ahead that are looked at
+_DIGESTED = 2**24  # bytes
 
 
 class First:
@@ -32,7 +33,8 @@ class First:
     def _look(self) -> tuple[tuple[int, ...] | None, str]:
         try:
             state = file_state(self._path)
-            return state, hashlib.sha256(self._path.read_bytes()).hexdigest()
+            with self._path.open("rb") as file:
+                return state, hashlib.sha256(file.read(_DIGESTED)).hexdigest()
         except OSError as error:
             raise StackError(f"cannot read {self._path}: {_told(error)}") from error
 
@@ -78,7 +80,6 @@ class ZarrArrivals:
         self._place = self._root / self._inside
         self._since: dict[int, tuple[tuple[int, int, bool], float]] = {}
         self._first: First | None = None
-        self._metadata: tuple[int, ...] | None = None
         self._array = array
         self._kind = self._told_apart(array)
         files = getattr(array, "shards", None) or array.chunks
@@ -137,12 +138,8 @@ class ZarrArrivals:
         """Take the array as its metadata say that it is now."""
         import zarr
 
-        files = [self._place / name for name in ("zarr.json", ".zarray")]
-        state = next((s for s in map(file_state, files) if s is not None), None)
-        if state is None:
+        if not any((self._place / name).exists() for name in ("zarr.json", ".zarray")):
             raise StackError(f"{self._source} is gone, or has no zarr metadata any more")
-        if state == self._metadata:
-            return
         try:
             array = zarr.open_array(str(self._root), path=self._inside, mode="r")
         except READ_ERRORS as error:
@@ -154,7 +151,7 @@ class ZarrArrivals:
                 f"{self._source} has changed while it was followed: it was {was} of shape {before} with "
                 f"chunks {self._kind[2]}, and is {now} of shape {after} with chunks {kind[2]}"
             )
-        self._array, self._metadata = array, state
+        self._array = array
 
     def _told_apart(self, array: Any) -> tuple[Any, ...]:
         """What must stay the same."""

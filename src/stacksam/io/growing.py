@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from stacksam.errors import StackError
 from stacksam.io._growing_zarr import First, ZarrArrivals, file_state
 from stacksam.io._lazy import AxesView, EmptyImageError, LazyImage, _told
 from stacksam.io._zarr import looks_like_zarr
-from stacksam.io.images import _KIND, _Files, _is_image, _open_files, _suffix, natural_key, open_image
+from stacksam.io.images import _KIND, _Files, _is_image, _open_files, natural_key, open_image
 
 __all__ = ["Arrivals", "can_grow", "grow", "open_growing"]
 
@@ -255,7 +254,8 @@ class _FolderArrivals(Sequence[Path]):
                 f"{new[0]} has come to {self.folder} after later frames, the last of which is "
                 f"{self.names[-1]}; frames must come in natural order of their names, so take it away"
             )
-        kinds = Counter(_KIND.get(s, s) for s in map(_suffix, map(Path, [*self.names[:1], *new])))
+        suffixes = {os.path.splitext(name)[1].lower() for name in [*self.names[:1], *new]}
+        kinds = {_KIND.get(suffix, suffix) for suffix in suffixes}
         if len(kinds) > 1:
             raise StackError(
                 f"the folder {self.folder} mixes formats ({', '.join(sorted(kinds))}); frames must be alike"

@@ -144,11 +144,12 @@ def await_stack(
         try:
             stack = open_stack(source, live=True, **how)
         except EmptyImageError as error:
-            wait.told_once(f"waiting: {error}")
             missing = str(error)
+            wait.told_once(f"waiting: {missing}")
+            wait.for_more()
         except StackError as error:
-            wait.failed(str(error), error)
-            continue
+            missing = str(error)
+            wait.failed(missing, error)
         else:
             if stack.n_frames >= frames:
                 return stack
@@ -158,7 +159,7 @@ def await_stack(
                 wait.came()
             seen = stack.n_frames
             stack.close()
-        wait.for_more()
+            wait.for_more()
         if wait.over is not None:
             raise StackError(f"{missing}; {wait.over}")
 
