@@ -441,6 +441,7 @@ def test_replay_of_something_else(cells):
     fails(2, "gone.json", "replay", cells / "gone.json")
 
 
+@pytest.mark.slow
 def test_watch_follows_what_is_written_and_goes_on_when_there_is_more(cells, checkpoint):
     images = tifffile.imread(cells / "cells.tif")
     array = zarr.create_array(cells / "run.zarr", shape=(2, 48, 64), chunks=(1, 48, 64), dtype="uint16")

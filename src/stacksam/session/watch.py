@@ -148,6 +148,8 @@ def await_stack(
             wait.told_once(f"waiting: {missing}")
             wait.for_more()
         except StackError as error:
+            if Path(source).is_file():
+                raise  # which no patience helps
             missing = str(error)
             wait.failed(missing, error)
         else:
