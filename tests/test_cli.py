@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from stacksam.errors import DownloadError, ModelError, StorageError
 from stacksam.io import read_labels
 from stacksam.session.session import Session
 
-COMMANDS = ["segment", "demo", "replay", "export", "info", "evaluate", "models"]
+COMMANDS = ["segment", "watch", "demo", "replay", "export", "info", "evaluate", "models"]
 
 
 @pytest.fixture(scope="session")
@@ -490,6 +491,58 @@ def test_replay_of_something_else(cells):
     (cells / "s.json").write_text("{}")
     fails(2, "s.json", "replay", cells / "s.json")
     fails(2, "gone.json", "replay", cells / "gone.json")
+
+
+@pytest.mark.slow
+def test_watch_follows_what_is_written_and_goes_on_when_there_is_more(cells, checkpoint):
+    images = tifffile.imread(cells / "cells.tif")
+    array = zarr.create_array(cells / "run.zarr", shape=(2, 48, 64), chunks=(1, 48, 64), dtype="uint16")
+    array[...] = images[:2]
+    command = ["watch", "run.zarr", "--labels", "truth0.tif", "--model", checkpoint, "--dtype", "float32"]
+    command += ["--until-idle", 0.1, "--poll", 0.05, "--no-overview", "--format", "tiff", "--json"]
+    tifffile.imwrite(cells / "truth0.tif", tifffile.imread(cells / "truth.tif")[0])
+
+    first = run(*command)
+    assert first.exit_code == 0, first.stderr
+    assert "stream stopped: no new frame for 0.1 s" in first.stderr
+    before = labels_of(cells / "run.stacksam/labels.tif")
+    assert before.shape == (2, 48, 64)
+
+    array.resize((4, 48, 64))
+    array[2:] = images[2:]
+    again = run(*command)
+    assert again.exit_code == 0, again.stderr
+    summary = json.loads(again.stdout)
+    assert (summary["stack"]["n_frames"], summary["objects"][0]["frames"]) == (4, 4)
+    assert summary["ended"] == "stream stopped: no new frame for 0.1 s"
+    after = labels_of(cells / "run.stacksam/labels.tif")
+    np.testing.assert_array_equal(after[:2], before)
+    live = zarr.open_array(cells / "run.stacksam/session/labels.ome.zarr/0", mode="r")
+    np.testing.assert_array_equal(live[...], after)
+    other = [*command[:2], "--point", "0,1,5,5", *command[4:]]
+    fails(2, "results of other prompts", *other)
+
+    array.resize((3, 48, 64))
+    result = run(*command, "--patience", 0.1)
+    assert result.exit_code == 2
+    assert "what was computed is kept" in result.stderr
+    assert "has 3 frames, but 4 were followed before" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cells.tif"], "single file"),
+        (["none.zarr", "--until-idle", 0.05, "--poll", 0.02], "no folder .* stream stopped"),
+        (["none.zarr", "--poll", 0], "poll is 0"),
+        (["none.zarr", "--settle", -1], "settle is -1"),
+        (["none.zarr", "--labels-frame", 1], "without --labels"),
+    ],
+)
+def test_what_cannot_be_watched_is_told(cells, arguments, words):
+    result = run("watch", *arguments, "--point", "0,1,9,9")
+    assert result.exit_code == 2
+    assert re.search(f"error: .*{words}", result.stderr)
 
 
 def test_info(cells):

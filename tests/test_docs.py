@@ -112,7 +112,7 @@ def test_command_lines_parse(line):
     else:
         Outputs.named(Path("out"), given.get("formats") or ())
     names = ("frame_axis", "at", "channels", "intensity", "axes", "spacing", "level", "series")
-    if context.info_name in ("segment", "info"):
+    if context.info_name in ("segment", "watch", "info"):
         stack_arguments(**{name: given[name] for name in names if name in given})
     models = [*(given.get("names") or ()), *([given["model"]] if given.get("model") else [])]
     models += [given["name"]] if context.info_name == "path" else []
@@ -121,7 +121,7 @@ def test_command_lines_parse(line):
 
 def test_every_command_is_shown_somewhere():
     shown = {_parse(line).command_path for line in LINES if line.complete}
-    names = ("segment", "demo", "replay", "export", "info", "evaluate", "models")
+    names = ("segment", "watch", "demo", "replay", "export", "info", "evaluate", "models")
     commands = {f"stacksam {name}" for name in names}
     assert commands <= {path.replace(".venv/bin/", "") for path in shown}
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stacksam.session.scores import FrameScores
     from stacksam.session.session import Session, Update
     from stacksam.session.stack import Intensity, Stack, open_stack
+    from stacksam.session.watch import watch
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "open_session",
     "open_stack",
     "replay",
+    "watch",
 ]
 
 # Public name -> the module that defines it.
@@ -89,6 +91,7 @@ _HOMES = {
     "open_session": "stacksam.session.resume",
     "open_stack": "stacksam.session.stack",
     "replay": "stacksam.session.replay",
+    "watch": "stacksam.session.watch",
 }
 
 

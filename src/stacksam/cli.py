@@ -1,4 +1,4 @@
-"""The command line: ``stacksam segment``, ``demo``, ``replay``, ``export``, ``info``, ``models`` ...
+"""The command line: ``stacksam segment``, ``watch``, ``demo``, ``replay``, ``export``, ``info`` ...
 
 A script can rely on this: results go to stdout and everything else to stderr; an error is one line that
 begins with ``error:``; and the exit status says what kind it was (see `stacksam.cli_options.STATUS`). All
@@ -52,17 +52,22 @@ from stacksam.cli_options import (
     NegativeOption,
     OutOption,
     OverwriteOption,
+    PatienceOption,
     PictureOption,
     PointOption,
+    PollOption,
     Precision,
     PromptsOption,
     QuietOption,
     ScopeOption,
     SeriesOption,
     SessionOption,
+    SettleOption,
     SizeOption,
     SpacingOption,
     StackPath,
+    StopFileOption,
+    UntilIdleOption,
     option,
     reporter,
     session_settings,
@@ -169,11 +174,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     from stacksam.session.stack import open_stack
 
     settings = session_settings(scope, canvas, max_memory, disk_cache)
-    given = [reading.point_from_text(text) for text in point or ()]
-    given += [reading.point_from_text(text, positive=False) for text in negative or ()]
-    given += [reading.box_from_text(text) for text in box or ()]
-    given += reading.read_prompts(prompts) if prompts else []
-    given += reading.read_session_prompts(session) if session else []
+    given = _given(point, negative, box, prompts, session)
     if labels_frame is not None and labels is None:
         raise InputError("--labels-frame is given without --labels; name the label image")
     outputs = Outputs.named(out or _beside(stack), formats or (), picture=picture)
@@ -207,6 +208,90 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
             else:
                 how |= {"direction": direction.value, "consensus": consensus}
                 summary = follow(opened, loaded, wanted, outputs, **how)
+    _show_summary(summary, quiet, as_json)
+
+
+@app.command(epilog=EPILOG)
+def watch(  # noqa: PLR0913, PLR0917 - one argument an option
+    stack: Annotated[
+        Path, typer.Argument(metavar="STACK", help="A folder of images, or a zarr folder, that is written.")
+    ],
+    point: PointOption = None,
+    negative: NegativeOption = None,
+    box: BoxOption = None,
+    prompts: PromptsOption = None,
+    labels: LabelsOption = None,
+    labels_frame: LabelsFrameOption = None,
+    labels_as: LabelsAsOption = LabelsAs.MASK,
+    session: SessionOption = None,
+    poll: PollOption = 1.0,
+    until_idle: UntilIdleOption = None,
+    settle: SettleOption = None,
+    patience: PatienceOption = 30.0,
+    stop_file: StopFileOption = None,
+    frame_axis: FrameAxisOption = None,
+    at: AtOption = None,
+    channels: ChannelsOption = None,
+    intensity: IntensityOption = None,
+    axes: AxesOption = None,
+    spacing: SpacingOption = None,
+    level: LevelOption = 0,
+    series: SeriesOption = None,
+    model: ModelOption = "nano",
+    image_size: ImageSizeOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    scope: ScopeOption = None,
+    canvas: CanvasOption = None,
+    max_memory: MaxMemoryOption = None,
+    disk_cache: DiskCacheOption = None,
+    out: OutOption = None,
+    formats: FormatOption = None,
+    overwrite: OverwriteOption = False,
+    picture: PictureOption = True,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow objects through a stack that is still being written, as its frames arrive.
+
+    Labels are in session/labels.ome.zarr of the results folder, frame by frame. The other files are written
+    when the stream has stopped (--until-idle, --stop-file). However it was stopped, the same command goes on.
+
+    Example: stacksam watch run.zarr --point 0,1,120,96 --until-idle 60
+    """
+    from stacksam import prompt_files as reading
+    from stacksam.outputs import Outputs
+    from stacksam.runs import follow_live
+    from stacksam.session.watch import await_stack
+
+    settings = session_settings(scope, canvas, max_memory, disk_cache)
+    given = _given(point, negative, box, prompts, session)
+    if labels_frame is not None and labels is None:
+        raise InputError("--labels-frame is given without --labels; name the label image")
+    outputs = Outputs.named(out or _beside(stack), formats or (), picture=picture)
+    how = stack_arguments(frame_axis, at, channels, intensity, axes, spacing, level, series)
+    say = None if quiet else tell
+    waiting: dict[str, Any] = {"poll": poll, "timeout": until_idle, "stop": stop_file, "tell": say}
+    needed = 1 + max([labels_frame or 0, *(one.prompt.frame for one in given)])
+    with await_stack(stack.expanduser().absolute(), needed, settle=settle, **waiting, **how) as opened:
+        if labels is not None:
+            given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
+        wanted = reading.check_all(given, opened)
+        outputs.check(overwrite=overwrite, again=True)
+        with _kept(outputs):
+            loaded = _load(model, device, dtype, quiet, image_size)
+            if overwrite:
+                outputs.clear()
+            summary = follow_live(
+                opened,
+                loaded,
+                wanted,
+                outputs,
+                settings=settings,
+                report=reporter(quiet),
+                patience=patience,
+                **waiting,
+            )
     _show_summary(summary, quiet, as_json)
 
 
@@ -429,12 +514,30 @@ def _on_this_machine() -> list[str]:
     return [row.model.name for row in status_table() if row.status not in missing]
 
 
+def _given(
+    point: list[str] | None,
+    negative: list[str] | None,
+    box: list[str] | None,
+    prompts: Path | None,
+    session: Path | None,
+) -> list[Any]:
+    """Prompts from all options but label images, which need the stack."""
+    from stacksam import prompt_files as reading
+
+    given = [reading.point_from_text(text) for text in point or ()]
+    given += [reading.point_from_text(text, positive=False) for text in negative or ()]
+    given += [reading.box_from_text(text) for text in box or ()]
+    given += reading.read_prompts(prompts) if prompts else []
+    given += reading.read_session_prompts(session) if session else []
+    return given
+
+
 @contextmanager
 def _kept(*places: Outputs) -> Iterator[None]:
     """Work whose results stay if it is stopped; says so then."""
     try:
         yield
-    except (KeyboardInterrupt, StorageError) as error:
+    except (KeyboardInterrupt, StackError, StorageError) as error:
         kept = [str(place.folder) for place in places if place.session_folder.is_dir()]
         stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
         if kept:

@@ -146,6 +146,7 @@ def option(*names: str, about: str, panel: str | None = None, metavar: str | Non
 
 
 _P, _S, _M, _R = "What to follow", "How to read the stack", "Model", "Results"
+_W = "How to wait for frames"
 
 PointOption = Annotated[
     list[str] | None,
@@ -309,6 +310,32 @@ DiskCacheOption = Annotated[
         "again. Default: none",
         panel=_M,
     ),
+]
+PollOption = Annotated[float, option("--poll", about="Seconds between two looks for new frames.", panel=_W)]
+UntilIdleOption = Annotated[
+    float | None,
+    option(
+        "--until-idle",
+        about="End when no frame has come for so many seconds. Default: never",
+        panel=_W,
+        metavar="SECONDS",
+    ),
+]
+SettleOption = Annotated[
+    float | None,
+    option(
+        "--settle",
+        about="Seconds without a change after which a frame counts as complete. Default: 1 in a folder; none "
+        "in zarr, where all chunks of the frame must be there",
+        panel=_W,
+    ),
+]
+PatienceOption = Annotated[
+    float,
+    option("--patience", about="Seconds for which a frame that cannot be read is tried again.", panel=_W),
+]
+StopFileOption = Annotated[
+    Path | None, option("--stop-file", about="End when there is a file of this name.", panel=_W)
 ]
 OutOption = Annotated[
     Path | None, option("--out", "-o", about="Folder for the results. Default: NAME.stacksam", panel=_R)

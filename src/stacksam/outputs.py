@@ -117,6 +117,7 @@ class Outputs:
         *,
         overwrite: bool = False,
         resume: bool = True,
+        again: bool = False,
         frame_axis: str | None = None,
         top_id: int = 0,
     ) -> None:
@@ -128,6 +129,8 @@ class Outputs:
             What is there may be replaced.
         resume : bool
             A run that was stopped may be gone on with, and its labels written again.
+        again : bool
+            So may one that was finished, for its stack may have grown.
         frame_axis : {"t", "z"}, optional
             Of the stack, to see that its results can be written in these formats.
         top_id : int
@@ -144,7 +147,7 @@ class Outputs:
             for name in self.formats:
                 FORMATS[name].check(frame_axis, top_id)
         there = [path for path in self.labels.values() if os.path.lexists(path)]
-        unfinished = self.session_folder.is_dir() and not self.summary.exists()
+        unfinished = self.session_folder.is_dir() and (again or not self.summary.exists())
         if not resume and self.session_folder.is_dir():
             there, unfinished = [self.session_folder, *there], False
         if there and not overwrite and not unfinished:

@@ -28,6 +28,7 @@ __all__ = [
     "check_span",
     "follow",
     "follow_everything",
+    "follow_live",
     "open_session_stack",
     "replay_session",
 ]
@@ -160,6 +161,59 @@ def follow_everything(
         return _finish(session, outputs, report, start, inspect)
 
 
+def follow_live(
+    stack: Stack,
+    model: Model,
+    prompts: Iterable[Prompt],
+    outputs: Outputs,
+    *,
+    settings: Settings | None = None,
+    report: Reporter = quiet,
+    tell: Callable[[str], object] | None = None,
+    **waiting: Any,
+) -> dict[str, Any]:
+    """Follow objects forward through a stack that is being written, until it stops.
+
+    Parameters
+    ----------
+    stack, model, prompts, outputs, settings, report
+        As for `follow`.
+    tell : callable, optional
+        Called with what a person may want to know.
+    **waiting
+        How long to wait for what, as for `stacksam.watch`.
+
+    Returns
+    -------
+    dict
+        The summary, with why it ended.
+
+    Raises
+    ------
+    SessionFileError, StorageError
+        As `follow`.
+    StackError
+        If the stack shrinks, changes or cannot be read any more. What was followed stays.
+    """
+    from stacksam.session.session import Session
+    from stacksam.session.watch import watch
+
+    start = time.monotonic()
+    with Session(stack, model, outputs.session_folder, settings=settings) as session:
+        _give(session, prompts, outputs, report)
+        number = len(session.object_ids)
+        updates, ended = watch(session, tell=tell, **waiting), "stopped"
+        with report(f"following {number} object{'s' if number != 1 else ''}", None, "masks") as step:
+            while True:
+                try:
+                    next(updates)
+                except StopIteration as stop:
+                    ended = stop.value
+                    break
+                step.advance()
+        return _finish(session, outputs, report, start, extra={"ended": ended})
+
+
 def open_session_stack(path: Path, source: Path | None = None) -> Stack:
     """Open the stack of a saved session as the session saw it.
 
@@ -267,10 +321,11 @@ def _finish(
     start: float,
     inspect: Inspect | None = None,
     agreement: Mapping[int, float] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write what a session has, and the summary."""
-    extra = dict(inspect(session)) if inspect else {}
-    written = outputs.write(session, report, **extra)
+    """Write what a session has, and the summary, with what there is to tell besides."""
+    shown = dict(inspect(session)) if inspect else {}
+    written = outputs.write(session, report, **shown)
     model = session.model
     summary = {
         "stack": session.stack.describe(),
@@ -288,6 +343,7 @@ def _finish(
         ],
         "files": {kind: str(path) for kind, path in written.files.items()},
         "seconds": round(time.monotonic() - start, 2),
+        **(extra or {}),
     }
     outputs.write_summary(summary)
     return summary

@@ -76,7 +76,8 @@ class DiscPredictor:
 
     def __init__(self, model, stack, settings, recall, folder=None):
         self.stack, self.settings = stack, settings
-        self.max_pointers = min(stack.n_frames, model.config.max_pointers)
+        frames = model.config.max_pointers if stack.live else stack.n_frames
+        self.max_pointers = min(frames, model.config.max_pointers)
         self.bank = MemoryBank(model.config.recent_memories, self.max_pointers)
         self.recall = recall
         self.encoder = None

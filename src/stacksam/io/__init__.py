@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stacksam.io.images import LazyImage, open_image
 from stacksam.io.labels import (
     create_label_store,
+    grow_label_store,
     open_label_store,
     read_labels,
     store_frame,
@@ -53,6 +54,7 @@ __all__ = [
     "LazyImage",
     "check_lineage",
     "create_label_store",
+    "grow_label_store",
     "measure",
     "open_image",
     "open_label_store",

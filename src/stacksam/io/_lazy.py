@@ -41,6 +41,10 @@ READ_ERRORS = (
 """What the libraries below raise on files that are damaged or of a kind they do not know."""
 
 
+class EmptyImageError(StackError):
+    """An image that has no frame, or none yet."""
+
+
 class ArrayLike(Protocol):
     """What a reader must offer: shape, dtype, and basic slicing that reads only what is asked."""
 
@@ -54,7 +58,7 @@ class ArrayLike(Protocol):
 
 
 class AxesView:
-    """A lazy view of `base`, whose dimensions are `axes`, in the order `wanted`.
+    """A lazy view of `base`, whose dimensions are `axes`, in the order `wanted`; it grows with `base`.
 
     Dimensions that are not wanted have size 1 and are dropped. Slicing returns numpy arrays in the
     machine's own byte order.
@@ -62,14 +66,18 @@ class AxesView:
 
     def __init__(self, base: ArrayLike, axes: str, wanted: str) -> None:
         self.base, self.axes, self.wanted = base, axes, wanted
-        sizes = dict(zip(axes, base.shape, strict=True))
-        self.shape: tuple[int, ...] = tuple(int(sizes[axis]) for axis in wanted)
         self.dtype = np.dtype(base.dtype).newbyteorder("=")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of each wanted dimension."""
+        sizes = dict(zip(self.axes, self.base.shape, strict=True))
+        return tuple(int(sizes[axis]) for axis in self.wanted)
 
     @property
     def ndim(self) -> int:
         """Number of dimensions."""
-        return len(self.shape)
+        return len(self.wanted)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         by_axis = dict(zip(self.wanted, _full_key(key, self.shape), strict=True))
@@ -275,7 +283,7 @@ def _check_values(shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> 
     if len(shape) < 2:
         raise StackError(f"{source} has shape {shape}; a stack needs at least the axes y and x")
     if 0 in shape:
-        raise StackError(f"{source} is empty: its shape is {shape}")
+        raise EmptyImageError(f"{source} is empty: its shape is {shape}")
 
 
 def _resolve_axes(axes: str, shape: tuple[int, ...], source: str) -> str:

@@ -147,7 +147,7 @@ def _open_list(source: Sequence[Any], level: int, series: int | None, axes: str 
     return _open_files(files, axes, files[0].parent.name or files[0].stem, str(files[0].parent))
 
 
-def _open_files(files: list[Path], axes: str | None, name: str, source: str) -> LazyImage:
+def _open_files(files: Sequence[Path], axes: str | None, name: str, source: str) -> LazyImage:
     with open_image(files[0]) as first:
         frames = _Files(files, first)
         # The files are the time points; stacks of files that are time-lapses themselves are depths.
@@ -171,20 +171,23 @@ def _open_files(files: list[Path], axes: str | None, name: str, source: str) -> 
 
 
 class _Files:
-    """A list of files of equal shape as an array; each is opened for as long as it is read."""
+    """A list of files of equal shape as an array, which grows with it; each is opened while it is read."""
 
-    def __init__(self, files: list[Path], first: LazyImage) -> None:
-        self._files = files
-        self._axes = first.axes
-        self.shape = (len(files), *first.shape)
+    def __init__(self, files: Sequence[Path], first: LazyImage) -> None:
+        self.files = files
+        self._axes, self._each = first.axes, first.shape
         self.dtype = first.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.files), *self._each
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         keys = _full_key(key, self.shape)
         inner = tuple(keys[1:])
         if isinstance(keys[0], int):
             return self._read(keys[0], inner)
-        parts = [self._read(number, inner) for number in range(*keys[0].indices(len(self._files)))]
+        parts = [self._read(number, inner) for number in range(*keys[0].indices(len(self.files)))]
         return (
             np.stack(parts)
             if parts
@@ -192,11 +195,11 @@ class _Files:
         )
 
     def _read(self, number: int, inner: tuple[int | slice, ...]) -> NDArray[Any]:
-        with open_image(self._files[number]) as image:
+        with open_image(self.files[number]) as image:
             if (image.shape, image.dtype, image.axes) != (self.shape[1:], self.dtype, self._axes):
                 raise StackError(
-                    f"{self._files[number]} is {image.dtype} of shape {image.shape} ({image.axes}), but "
-                    f"{self._files[0].name} is {self.dtype} of shape {self.shape[1:]} ({self._axes}); "
+                    f"{self.files[number]} is {image.dtype} of shape {image.shape} ({image.axes}), but "
+                    f"{self.files[0].name} is {self.dtype} of shape {self.shape[1:]} ({self._axes}); "
                     "frames must be alike"
                 )
             return np.asarray(image.data[inner])

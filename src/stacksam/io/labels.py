@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_label_store",
+    "grow_label_store",
     "open_label_store",
     "read_labels",
     "store_frame",
@@ -225,18 +226,20 @@ def open_label_store(path: str | os.PathLike[str]) -> zarr.Array[Any]:
             raise StorageError(
                 f"{target} is no label store: its array is {array.dtype} of shape {array.shape}"
             )
-        # Opening has no option for it: the default would delete chunks that are all zero.
-        return zarr.Array(
-            zarr.AsyncArray(
-                metadata=array.metadata,
-                store_path=array.store_path,
-                config={"write_empty_chunks": False, "order": "C"},
-            )
-        )
+        return _as_label_store(array, array.metadata)
     except StorageError:
         raise
     except READ_ERRORS as error:
         raise StorageError(f"cannot open the label store {target}: {_told(error)}") from error
+
+
+def _as_label_store(array: zarr.Array[Any], metadata: Any) -> zarr.Array[Any]:
+    """The array with these metadata, which are not written; and without the files of empty chunks."""
+    import zarr
+
+    # Opening has no option for it: the default would delete chunks that are all zero.
+    how: Any = {"write_empty_chunks": False, "order": "C"}
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path, config=how))
 
 
 def store_frame(
@@ -249,6 +252,7 @@ def store_frame(
     array : zarr.Array
         From :func:`create_label_store`.
     frame : int
+        One beyond the last is stored, but not seen until :func:`grow_label_store` is called.
     labels : (h, w) array of int
     origin : (int, int)
         Row and column of the frame that ``labels[0, 0]`` is.
@@ -260,10 +264,39 @@ def store_frame(
     """
     try:
         y, x = origin
-        array[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
+        store = array if frame < array.shape[0] else _longer(array, frame + 1)
+        store[frame, y : y + labels.shape[0], x : x + labels.shape[1]] = labels
     except OSError as error:
-        folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
-        raise storage_error(folder, error, f"frame {frame} was not stored, those before it were") from error
+        raise _not_stored(array, frame, error) from error
+
+
+def grow_label_store(array: zarr.Array[Any], n_frames: int) -> None:
+    """Make a label store as long as `n_frames`, if it is shorter; others see old and new frames throughout.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses; what was stored before is still there.
+    """
+    from zarr.core.sync import sync
+
+    if n_frames <= array.shape[0]:
+        return
+    try:
+        # Zarr would list all chunks otherwise, to find some to delete.
+        sync(array._async_array.resize((n_frames, *array.shape[1:]), delete_outside_chunks=False))
+    except OSError as error:
+        raise _not_stored(array, n_frames - 1, error) from error
+
+
+def _longer(array: zarr.Array[Any], n_frames: int) -> zarr.Array[Any]:
+    """The same array with more frames than its metadata on disk tell."""
+    return _as_label_store(array, array.metadata.update_shape((n_frames, *array.shape[1:])))
+
+
+def _not_stored(array: zarr.Array[Any], frame: int, error: OSError) -> StorageError:
+    folder = Path(array.store_path.store.root)  # type: ignore[attr-defined]
+    return storage_error(folder, error, f"frame {frame} was not stored, those before it were")
 
 
 def read_labels(source: Source, axes: str | None = None) -> LazyImage:

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from stacksam.errors import InputError, SessionFileError, StorageError
-from stacksam.io.labels import create_label_store, open_label_store
+from stacksam.io.labels import create_label_store, grow_label_store, open_label_store
 from stacksam.session.models import Model
 from stacksam.session.results import ResultStore
 from stacksam.session.settings import Settings
@@ -21,11 +21,15 @@ from stacksam.session.stack import Stack
 __all__ = ["claim", "open_labels", "write_json"]
 
 
-def claim(store: ResultStore, stack: Stack, model: Model, settings: Settings | None) -> Settings:
+def claim(
+    store: ResultStore, stack: Stack, model: Model, settings: Settings | None
+) -> tuple[Stack, Settings]:
     """Write down what a session is of, or check that the folder's session is of the same.
 
     Returns
     -------
+    Stack
+        As the folder's session sees it: see `Stack.taken_as`.
     Settings
         Those given; or, where none are, those that the folder's session has.
 
@@ -38,8 +42,10 @@ def claim(store: ResultStore, stack: Stack, model: Model, settings: Settings | N
     if then is None:
         settings = settings or Settings()
         store.set_meta("session", _description(stack, model, settings))
-        return settings
+        return stack, settings
     try:
+        _check_stack(then["stack"], stack, store.folder)
+        stack = stack.taken_as(then["stack"])
         kept = Settings.from_json(then["settings"])
         if settings is None:
             settings = kept
@@ -47,7 +53,7 @@ def claim(store: ResultStore, stack: Stack, model: Model, settings: Settings | N
         _check_same(then, _description(stack, model, settings), store.folder)
     except (InputError, KeyError, TypeError) as error:
         raise SessionFileError(f"{store.path} is damaged: {error!r}") from error
-    return settings
+    return stack, settings
 
 
 def _description(stack: Stack, model: Model, settings: Settings) -> dict[str, Any]:
@@ -65,12 +71,15 @@ def _description(stack: Stack, model: Model, settings: Settings) -> dict[str, An
     }
 
 
-def _check_same(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    if then["stack"]["identity"] != now["stack"]["identity"]:
+def _check_stack(then: dict[str, Any], stack: Stack, folder: Path) -> None:
+    if not stack.is_same(then["identity"]):
         raise SessionFileError(
-            f"{folder} holds results of another stack ({then['stack']['name']}), not of "
-            f"{now['stack']['name']}; use another folder"
+            f"{folder} holds results of another stack ({then['name']}), not of {stack.name}; use another "
+            "folder"
         )
+
+
+def _check_same(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     if then["stack"]["intensity"] != now["stack"]["intensity"]:
         raise SessionFileError(
             f"{folder} was made with the intensity mapping {then['stack']['intensity']}; open the stack "
@@ -104,7 +113,10 @@ def open_labels(folder: Path, stack: Stack, store: ResultStore) -> zarr.Array[An
                 f"{path} exists already, but was not made by the session in {folder}; use another folder"
             )
         labels = open_label_store(path)
-        if labels.shape != shape:
+        if stack.live and labels.shape[1:] == shape[1:]:
+            # It may be longer, too: frames that were followed before need to settle again.
+            grow_label_store(labels, stack.n_frames)
+        elif labels.shape != shape:
             raise StorageError(
                 f"{path} has shape {labels.shape}, the stack {shape}; delete it to have it made anew"
             )

@@ -9,7 +9,7 @@ from typing import Any
 import zarr
 
 from stacksam.errors import StacksamError
-from stacksam.io.labels import store_frame
+from stacksam.io.labels import grow_label_store, store_frame
 from stacksam.session.boxes import BBox
 from stacksam.session.compose import compose
 from stacksam.session.draft import Draft
@@ -103,6 +103,7 @@ class Journal:
             for box in _blocks(changed or (0, 0, height, width)):
                 labels = compose(self._store.on_frame(frame, box), box)
                 store_frame(self._labels, frame, labels, box[:2])
+            grow_label_store(self._labels, frame + 1)  # afterwards: nobody sees a frame that is half there
         self._store.clear_dirty(dirty)
 
     def next(self, *, undo: bool) -> str | None:

@@ -392,6 +392,13 @@ class Objects:
             found[object_id] = [frame for frame in reached if low <= frame <= high]
         return found
 
+    def first_missing(self, scope: Scope) -> int:
+        """The first frame to which objects can be followed forward, and are not; perhaps beyond the last."""
+        return min(
+            self._store.first_gap(object_id, min(self.conditioning(object_id)) + 1)
+            for object_id in scope.objects
+        )
+
     def waiting(self, object_ids: Sequence[int], frame: int, step: int) -> list[int]:
         """Objects that can be followed to a frame and have no valid result there."""
         present = self._store.flags(frame)

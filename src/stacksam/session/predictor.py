@@ -89,7 +89,9 @@ class Predictor:
     ) -> None:
         self.model, self.stack, self.settings, self.recall = model, stack, settings, recall
         config = model.config
-        self.max_pointers = min(stack.n_frames, config.max_pointers)
+        # The official rule; where the number of frames is not known yet, results must not depend on it.
+        frames = config.max_pointers if stack.live else stack.n_frames
+        self.max_pointers = min(frames, config.max_pointers)
         self.bank = MemoryBank(config.recent_memories, self.max_pointers)
         self._windows = Windows(stack.frame_shape, config.image_size)
         self._whole = whole_view(stack.frame_shape, config.image_size)

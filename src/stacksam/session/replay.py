@@ -67,6 +67,11 @@ def replay(
         settings = Settings.from_json(data["settings"])
         if stack is None:
             stack = reopen_stack(data["stack"])
+        if not stack.is_same(data["stack"]["identity"]):
+            raise SessionFileError(
+                f"{path} is a session of another stack ({data['stack']['name']}), not of {stack.name}"
+            )
+        stack = stack.taken_as(data["stack"])
         if model is None:
             model = reload_model(data["model"])
         _check_same(data, stack, model, Path(path))
@@ -84,8 +89,6 @@ def replay(
 
 def _check_same(data: dict[str, Any], stack: Stack, model: Model, path: Path) -> None:
     about, then = data["stack"], data["model"]
-    if stack.identity() != about["identity"]:
-        raise SessionFileError(f"{path} is a session of another stack ({about['name']}), not of {stack.name}")
     if stack.intensity.to_json() != about["intensity"]:
         raise SessionFileError(
             f"{path} was made with the intensity mapping {about['intensity']}; open the stack with it"

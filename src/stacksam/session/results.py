@@ -234,6 +234,20 @@ class ResultStore:
         )
         return [row[0] for row in rows]
 
+    def first_gap(self, object_id: int, start: int) -> int:
+        """The first frame from `start` on without a valid record of an object."""
+        done = "object_id = ? AND frame {} AND (prompted OR locked OR NOT stale)"
+        if self._one(f"SELECT 1 FROM records WHERE {done.format('= ?')}", object_id, start) is None:
+            return start
+        after = self._one(
+            f"SELECT frame + 1 FROM records AS r WHERE {done.format('>= ?')} AND NOT EXISTS "
+            f"(SELECT 1 FROM records WHERE {done.format('= r.frame + 1')}) ORDER BY frame LIMIT 1",
+            object_id,
+            start,
+            object_id,
+        )
+        return int(after[0]) if after else start
+
     def frames_with_results(self) -> list[int]:
         """Frames on which there is any record."""
         return [row[0] for row in self._all("SELECT DISTINCT frame FROM records ORDER BY frame")]

@@ -77,8 +77,12 @@ class Session(Family):
 
     Attributes
     ----------
+    stack : Stack
+        The one given; one that is live has the intensity mapping that the folder's session began with, unless
+        one was chosen when it was opened.
     labels : zarr.Array
-        Labels (T, Y, X) as they are on disk, always up to date; see :meth:`label_frame`.
+        Labels (T, Y, X) as they are on disk, always up to date; see :meth:`label_frame`. Those of a live
+        stack grow with it.
 
     Raises
     ------
@@ -110,7 +114,6 @@ class Session(Family):
         *,
         settings: Settings | None = None,
     ) -> None:
-        self.stack = stack
         self.model = model
         self._lock = threading.RLock()
         self._closed = False
@@ -124,10 +127,10 @@ class Session(Family):
         try:
             self._store = ResultStore(self.folder)
             try:
-                self.settings = claim(self._store, stack, model, settings)
-                self.labels: zarr.Array[Any] = open_labels(self.folder, stack, self._store)
+                self.stack, self.settings = claim(self._store, stack, model, settings)
+                self.labels: zarr.Array[Any] = open_labels(self.folder, self.stack, self._store)
                 self._predictor = Predictor(
-                    model, stack, self.settings, self._recall, self.folder / "features.zarr"
+                    model, self.stack, self.settings, self._recall, self.folder / "features.zarr"
                 )
                 self._objects = Objects(self._store, self._predictor)
                 self._journal = Journal(self._store, self._objects, self.labels)
@@ -219,6 +222,11 @@ class Session(Family):
     def history(self) -> tuple[str, ...]:
         """Names of the actions in force, oldest first; :meth:`undo` takes back the last."""
         return tuple(str(action["do"]) for action in self._store.actions())
+
+    @property
+    def generation(self) -> int:
+        """A number that changes with every action; it is not kept with the session."""
+        return self._journal.generation
 
     @property
     def undoable(self) -> str | None:
@@ -763,6 +771,47 @@ class Session(Family):
             raise InputError(f"steps is {steps}; give 0 or more")
         return self._propagate(scope, restart=restart, steps=steps)
 
+    def follow(self, frames: Iterable[int], *, objects: Collection[int] | None = None) -> Iterator[Update]:
+        """Follow objects forward to frames that are told one by one; see :func:`stacksam.watch`.
+
+        As :meth:`propagate`, it computes only what is missing, and ends when any other action comes
+        meanwhile; all of it is one action, too.
+
+        Parameters
+        ----------
+        frames : iterable of int
+            Rising numbers of frames. The next one is asked for when the one before is on disk, so that it may
+            wait for a frame to arrive; the session is free meanwhile.
+        objects : collection of int, optional
+            Ids of the objects to follow; all by default.
+
+        Yields
+        ------
+        Update
+
+        Raises
+        ------
+        InputError, DeviceMemoryError, StorageError
+            As :meth:`propagate`.
+        StackError
+            If a frame cannot be read.
+        """
+        scope = self._scope("forward", objects, None, None)
+        self._predictor.prepare(len(self.object_ids))
+        return self._propagate(scope, restart=False, steps=None, frames=frames)
+
+    def first_missing(self, objects: Collection[int] | None = None) -> int:
+        """The first frame to which objects can be followed forward, and are not.
+
+        It may be the one after the stack's last.
+
+        Raises
+        ------
+        InputError
+            If there are no prompts, or no such object.
+        """
+        return self._objects.first_missing(self._scope("forward", objects, None, None))
+
     def work_left(
         self,
         direction: Direction = "both",
@@ -781,7 +830,9 @@ class Session(Family):
     ) -> Scope:
         return self._objects.scope(direction, objects, first, last, self.stack.n_frames)
 
-    def _propagate(self, scope: Scope, *, restart: bool, steps: int | None) -> Iterator[Update]:
+    def _propagate(
+        self, scope: Scope, *, restart: bool, steps: int | None, frames: Iterable[int] | None = None
+    ) -> Iterator[Update]:
         arguments: dict[str, Any] = {
             "direction": scope.direction, "objects": list(scope.objects), "first": scope.first,
             "last": scope.last, "restart": restart, "steps": 0,
@@ -793,7 +844,7 @@ class Session(Family):
                     self._objects.restart(scope, draft)
                 number = draft.number
             generation = self._journal.generation
-        for step, frame in scope.order():
+        for step, frame in scope.order() if frames is None else ((1, frame) for frame in frames):
             with self._lock:
                 if self._journal.generation != generation or arguments["steps"] == steps:
                     return
@@ -803,7 +854,7 @@ class Session(Family):
                 requests = [self._objects.request(object_id, frame, step) for object_id in todo]
                 former = {i: self._store.get(i, frame) for i in todo}
                 records = self._predictor.follow(frame, requests, step)
-                done = {**arguments, "steps": arguments["steps"] + 1}
+                done = {**arguments, "steps": arguments["steps"] + 1, "last": max(frame, arguments["last"])}
                 number = self._journal.append(number, "propagate", done, frame, records)
                 arguments = done
                 generation = self._journal.generation
@@ -849,9 +900,11 @@ class Session(Family):
         if target == default:
             self._journal.unsaved = False  # before reading: what is done meanwhile counts as unsaved
         try:
-            data = {"format": "stacksam-session", "version": FORMAT_VERSION}
+            data = {"format": "stacksam-session", "version": FORMAT_VERSION, **self._store.meta("session")}
+            if self.stack.live:
+                data["stack"]["n_frames"] = self.stack.n_frames
             told = {"prompts": prompts_to_json(self.prompts), "actions": self._store.actions()}
-            write_json(target, data | self._store.meta("session") | told)
+            write_json(target, data | told)
         except BaseException:
             self._journal.unsaved = True
             raise

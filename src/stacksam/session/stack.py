@@ -22,6 +22,7 @@ from stacksam.errors import InputError, StackError
 from stacksam.io._affine import Affine, checked_affine, shifted
 from stacksam.io._turn import TURNS, turned
 from stacksam.io._units import normalise_unit
+from stacksam.io.growing import Arrivals, can_grow, grow, open_growing
 from stacksam.io.images import LazyImage, Source, open_image
 from stacksam.session.boxes import BBox
 from stacksam.session.presets import Preset, read_preset
@@ -32,6 +33,7 @@ _SAMPLE_FRAMES = 8
 _SAMPLE_PIXELS = 2**18
 """Pixels of a frame that a percentile is taken of; larger frames are strided."""
 _PERCENTILES = (0.1, 99.9)
+_LIVE = "live-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,13 @@ class Stack:
         :func:`reopen_stack`.
     turn : {"z", "y", "x"}
         The axis of the image as it was read that is z of `image`; see :meth:`along`.
+    sampled : bool
+        Whether the intensity mapping is of percentiles of the frames that were there.
+    live : bool
+        Whether the stack grew, or still grows, while it is followed: its identity and all results are then
+        independent of how many frames there are.
+    arrivals : Arrivals, optional
+        What looks for more frames.
     """
 
     image: LazyImage
@@ -145,10 +154,13 @@ class Stack:
     units: tuple[str | None, str | None, str | None]
     opened: dict[str, Any] = field(default_factory=dict)
     turn: str = "z"
+    sampled: bool = False
+    live: bool = False
+    arrivals: Arrivals | None = None
 
     @property
     def n_frames(self) -> int:
-        """Number of frames."""
+        """Number of frames; of a live stack, those that :meth:`refresh` has found."""
         return self.image.sizes.get(self.frame_axis, 1)
 
     @property
@@ -291,14 +303,32 @@ class Stack:
             out[..., : mapped.shape[2]] = mapped
         return out
 
-    def identity(self) -> str:
+    def refresh(self) -> int:
+        """Look whether more frames of a live stack have arrived; the number of frames now.
+
+        Raises
+        ------
+        StackError
+            If it has shrunk or changed, or cannot be read at the moment.
+        """
+        return self.n_frames if self.arrivals is None else self.arrivals.refresh()
+
+    def identity(self, live: bool | None = None) -> str:
         """Short digest that tells this stack from others, wherever the file lies and whatever its format.
 
-        It covers shape, type, the choice of axes and channels, and pixels of three frames.
+        It covers shape, type, the choice of axes and channels, and pixels of three frames. That of a live
+        stack begins with ``live-`` and stays the same while the stack grows: it covers the shape of a frame,
+        and pixels of the first one.
+
+        Parameters
+        ----------
+        live : bool, optional
+            Which of the two; by default the one that the stack has.
         """
+        live = self.live if live is None else live
         height, width = self.frame_shape
         head = (
-            self.n_frames,
+            "live" if live else self.n_frames,
             height,
             width,
             self.image.dtype.str.lstrip("<>=|"),
@@ -307,12 +337,32 @@ class Stack:
             self.channels,
         )
         digest = hashlib.sha256(repr(head).encode())
-        for index in sorted({0, self.n_frames // 2, self.n_frames - 1}):
+        for index in [0] if live else sorted({0, self.n_frames // 2, self.n_frames - 1}):
             part = _read_frame(
                 self.image, self.frame_axis, self.at, self.channels, index, _stride(self.frame_shape)
             )
             digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()[:16]
+        return (_LIVE if live else "") + digest.hexdigest()[:16]
+
+    def is_same(self, identity: str) -> bool:
+        """Whether this is the stack of that identity, of either kind."""
+        return self.identity(live=identity.startswith(_LIVE)) == identity
+
+    def taken_as(self, description: Mapping[str, Any]) -> Stack:
+        """The stack as it is to be seen by a session that was begun with it.
+
+        A stack that was followed live stays a live one when it is finished, and keeps the intensity mapping
+        that was sampled when it had fewer frames. Any other is returned as it is.
+
+        Parameters
+        ----------
+        description : mapping
+            From :meth:`describe`, at the time.
+        """
+        if not str(description["identity"]).startswith(_LIVE):
+            return self
+        kept = Intensity.from_json(description["intensity"]) if self.sampled else self.intensity
+        return replace(self, live=True, intensity=kept)
 
     def describe(self) -> dict[str, Any]:
         """What the stack is, as JSON types, for session files and reports."""
@@ -357,6 +407,8 @@ def open_stack(  # noqa: PLR0913 - what files may not tell
     level: int = 0,
     series: int | None = None,
     along: str | None = None,
+    live: bool = False,
+    settle: float | None = None,
 ) -> Stack:
     """Open a stack lazily.
 
@@ -388,6 +440,13 @@ def open_stack(  # noqa: PLR0913 - what files may not tell
     along : {"z", "y", "x"}, optional
         Axis of a volume that frames lie along; see :meth:`Stack.along`. `spacing` and `units` are then
         those of its frames, rows and columns.
+    live : bool
+        Whether the stack is still being written: a folder of images that gets more, or a zarr folder that
+        grows along the frame axis. :meth:`Stack.refresh` finds frames that have arrived. The frame axis is t
+        by default where there is one, and the intensity mapping is of the frames that are there.
+    settle : float, optional
+        Seconds without a change after which a frame of a live stack counts as complete; by default 1 in a
+        folder, and none in a zarr array where all chunks of the frame are there.
 
     Returns
     -------
@@ -397,23 +456,36 @@ def open_stack(  # noqa: PLR0913 - what files may not tell
     ------
     StackError
         If the source cannot be read, an index in `at` is missing, all of its pixels are NaN, or a named CT
-        window shows nothing of it.
+        window shows nothing of it. If it is live, but has no complete frame yet, or is neither a folder of
+        images nor a zarr folder.
     InputError
         If an argument does not fit the image.
     """
     preset = read_preset(intensity) if isinstance(intensity, str) else None
-    image = open_image(source, level=level, series=series, axes=axes)
+    if settle is not None and not (live and 0 <= settle < math.inf):
+        raise InputError(f"settle is {settle}; give seconds from 0, for a stack that is live")
+    if live and along not in (None, "z"):
+        raise InputError(f"along={along!r} is for volumes that are complete; leave out live")
+    if live:
+        image = open_growing(source, level=level, series=series, axes=axes, settle=settle)
+    else:
+        image = open_image(source, level=level, series=series, axes=axes)
+    arrivals, sampled = None, intensity is None
     try:
         if along is not None and along != "z":
             if frame_axis == "t":
                 raise InputError(f"along={along!r} needs frame_axis='z'; it is 't'")
             image, frame_axis = turned(image, along), "z"
+        if live and frame_axis is None and "t" in image.axes:
+            frame_axis = "t"  # also if it has a single step until now
         frame_axis = _frame_axis(image, frame_axis)
         indices = _other_index(image, frame_axis, at or {})
         chosen = _channels(image, channels)
+        if live:
+            image, arrivals = grow(image, frame_axis, indices, chosen, settle)
         step, unit = _spacing(image, frame_axis, spacing, units)
         if intensity is None or preset is not None:
-            intensity = _sampled_intensity(image, frame_axis, indices, chosen, preset)
+            intensity = _sampled_intensity(image, frame_axis, indices, chosen, preset, live=live)
         elif not isinstance(intensity, Intensity):
             intensity = _given_intensity(intensity)
         if len(intensity.low) not in (1, max(len(chosen), 1)):
@@ -428,7 +500,11 @@ def open_stack(  # noqa: PLR0913 - what files may not tell
     opened = _opening(source, level, series, axes)
     if opened and turn != "z":
         opened["along"] = turn
-    return Stack(image, frame_axis, indices, chosen, intensity, step, unit, opened, turn)
+    if live:
+        opened |= {"live": True, "settle": settle}
+    return Stack(
+        image, frame_axis, indices, chosen, intensity, step, unit, opened, turn, sampled, live, arrivals
+    )
 
 
 def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -> Stack:
@@ -444,7 +520,7 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
     Returns
     -------
     Stack
-        Not checked to be the same: see :meth:`Stack.identity`.
+        Not checked to be the same: see :meth:`Stack.is_same`.
 
     Raises
     ------
@@ -462,6 +538,8 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
             )
         source = opened["source"]
     again = {} if isinstance(source, LazyImage) else {k: v for k, v in opened.items() if k != "source"}
+    if not can_grow(source):  # a stack that was live may since have become a file
+        again = {k: v for k, v in again.items() if k not in ("live", "settle")}
     return open_stack(
         source,
         # A single image need not have the axis that it would have with more frames.
@@ -472,7 +550,7 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
         spacing=description["spacing"],
         units=description["units"],
         **again,
-    )
+    ).taken_as(description)
 
 
 def _opening(source: Source, level: int, series: int | None, axes: str | None) -> dict[str, Any]:
@@ -635,14 +713,19 @@ def _sampled_intensity(
     at: Mapping[str, int],
     channels: tuple[int, ...],
     preset: Preset | None = None,
+    *,
+    live: bool = False,
 ) -> Intensity:
-    """Percentiles over a few frames, for each channel; fixed ranges for colours, bool and CT windows."""
+    """Percentiles over a few frames, for each channel; fixed ranges for colours, bool and CT windows.
+
+    Frames of a live stack that cannot be read are left out: it is told when they are followed.
+    """
     if preset is None and image.dtype == np.bool_:
         return Intensity((0.0,), (1.0,))
     if preset is None and image.rgb and image.dtype == np.uint8:
         return Intensity((0.0,), (255.0,))
     low, high = [], []
-    for values in _samples(image, frame_axis, at, channels):
+    for values in _samples(image, frame_axis, at, channels, live=live):
         if preset is not None and preset.window is not None:
             bottom, top = preset.window
             if values.max() <= bottom or values.min() >= top:
@@ -665,7 +748,7 @@ def _sampled_intensity(
 
 
 def _samples(
-    image: LazyImage, frame_axis: str, at: Mapping[str, int], channels: tuple[int, ...]
+    image: LazyImage, frame_axis: str, at: Mapping[str, int], channels: tuple[int, ...], *, live: bool
 ) -> list[NDArray[Any]]:
     """Finite values of a few frames, for each channel; StackError where there are none."""
     n_frames = image.sizes.get(frame_axis, 1)
@@ -676,9 +759,13 @@ def _samples(
     for turn, index in enumerate([*even, *(i for i in range(n_frames) if i not in set(even))]):
         if turn >= len(even) and all(samples):
             break
-        frame = _read_frame(
-            image, frame_axis, at, channels, index, _stride((image.sizes["y"], image.sizes["x"]))
-        )
+        try:
+            stride = _stride((image.sizes["y"], image.sizes["x"]))
+            frame = _read_frame(image, frame_axis, at, channels, index, stride)
+        except StackError:
+            if live and n_frames > 1:
+                continue
+            raise
         for channel, values in enumerate(np.moveaxis(frame.reshape(*frame.shape[:2], n_channels), -1, 0)):
             finite = values[np.isfinite(values)]
             if finite.size:
