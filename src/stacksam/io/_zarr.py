@@ -174,9 +174,7 @@ def _read_multiscales(
     return replace(found, coarser=_coarser(group, datasets[level + 1 :], found, axes or letters))
 
 
-def _coarser(
-    group: Any, datasets: Any, full: LazyImage, axes: str
-) -> tuple[tuple[int, LazyImage], ...]:
+def _coarser(group: Any, datasets: Any, full: LazyImage, axes: str) -> tuple[tuple[int, LazyImage], ...]:
     """Levels that are the full image at half, a quarter ... of its rows and columns; others are of no use."""
     found: list[tuple[int, LazyImage]] = []
     for dataset in datasets:

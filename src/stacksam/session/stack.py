@@ -217,9 +217,7 @@ class Stack:
         y0, x0, y1, x1 = box = box or (0, 0, *self.frame_shape)
         factor, image = self.image.shrunk(step, *box)
         part = y0 // factor, x0 // factor, y1 // factor, x1 // factor
-        raw = _read_frame(
-            image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part
-        )
+        raw = _read_frame(image, self.frame_axis, self.at, self.channels, index, max(step // factor, 1), part)
         mapped = self.intensity.apply(raw)
         if mapped.ndim == 3 and mapped.shape[2] == 3:
             return mapped
