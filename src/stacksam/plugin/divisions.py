@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Divisions", "doubts", "likelihood"]
 
-_MASKS = 400  # looked at before anything else may come between, about
+_MASKS, _FRAMES = 400, 10
+"""Masks that are looked at before anything else may come between, but so many frames at least."""
 _LEAST = 0.2  # confidence of what a person is asked about without having been in doubt
 _SAME = 3  # frames between two proposals for one parent that are the same division
 _BEFORE, _AFTER = 1, 3  # frames about a division that it rests on
@@ -105,7 +106,7 @@ class Divisions:
         self._round += 1
         token, state = self._round, self._controller.state
         per_frame = max(1, len(state.objects))
-        step = max(10, _MASKS // per_frame)
+        step = max(_FRAMES, _MASKS // per_frame)
         found: list[Division] = []
         self.looking = True
         self.changed.emit()
@@ -148,6 +149,11 @@ class Divisions:
         """Look at a proposal."""
         self.chosen = division if division in self.open else None
         self.changed.emit()
+
+    @property
+    def asked(self) -> int:
+        """Parent of the proposal that is looked at; 0 for none."""
+        return 0 if self.chosen is None else self.chosen.parent
 
     def next(self) -> Division | None:
         """Choose the proposal after the one that is chosen, or the first; None if there is none."""

@@ -154,6 +154,7 @@ class LineageLayers:
             features={"shade": shade},
             color_by="shade",
             colormaps_dict={"shade": colors},
+            blending="translucent",
             tail_length=_TAIL if old is None else old.tail_length,
             tail_width=2 if old is None else old.tail_width,
             visible=True if old is None else old.visible,

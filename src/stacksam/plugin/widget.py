@@ -504,6 +504,7 @@ class StacksamWidget(Dock):
             following=self.controller.following,
             current=self.controller.current,
             divisions=len(self.lineage.divisions.open),
+            asked=self.lineage.divisions.asked,
         )
         self.next_step.setText(text)
 

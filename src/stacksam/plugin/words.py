@@ -70,6 +70,7 @@ def next_step(
     current: int,
     saved: bool = False,
     divisions: int = 0,
+    asked: int = 0,
 ) -> str:
     """One sentence on what to do now, as HTML.
 
@@ -86,6 +87,8 @@ def next_step(
         Whether there is a session on the image, which Start goes on with.
     divisions : int
         How many are proposed, and wait to be decided on.
+    asked : int
+        Parent of the one that is looked at; 0 for none.
     """
     if not has_image and not has_session:
         return "<b>Open an image</b> to begin."
@@ -98,9 +101,9 @@ def next_step(
     if not state.objects:
         return "<b>Click an object</b> in the picture: its mask appears at once."
     if divisions and not any(row.n_stale for row in state.objects):
-        some = "A cell may divide" if divisions == 1 else f"{divisions} cells may divide"
-        where = "place" if divisions == 1 else "next"
-        return f"{some}: <b>D</b> goes to the {where}, <b>Y</b> says yes, <b>Shift-Y</b> no."
+        if asked:
+            return f"Does object {asked} divide here? <b>Y</b> yes, <b>Shift-Y</b> no, <b>D</b> next."
+        return f"{_count(divisions, 'division')} to decide on: <b>D</b> goes to the next one."
     ask = "Click again to refine, or <b>N</b> and click the next object. Then "
     if state.n_frames == 1:
         return f"{ask}open <b>Export</b>."
