@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "session"))  # for dividing_world
 
-from dividing_world import DIVIDES, MOTHER, N, STILL, TRUTH, Seeing, images
+from dividing_world import DIVIDES, MOTHER, STILL, TRUTH, N, Seeing, images
 from random_model import random_model
 
 from stacksam.io.ctc import read_ctc
@@ -62,7 +62,9 @@ def test_a_division_is_accepted_looked_at_and_exported(followed, tmp_path):
     robot.follow()
     labels = robot.labels()
     for own, cell in ((1, 1), (2, 4), (3, 2), (4, 3)):
-        assert np.array_equal(labels == own, TRUTH == cell) or np.array_equal(labels == 7 - own, TRUTH == cell)
+        assert np.array_equal(labels == own, cell == TRUTH) or np.array_equal(
+            labels == 7 - own, cell == TRUTH
+        )
     look_at_tree(robot)
     export(robot, tmp_path, labels)
 

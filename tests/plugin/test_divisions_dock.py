@@ -1,4 +1,4 @@
-"""Proposals come after following, hold as long as what they rest on, and are decided on by keys and buttons."""
+"""Proposals come after following, hold as long as what they rest on, and are decided on by key or button."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dividing_world import DIVIDES, MOTHER, STILL, TRUTH, Seeing, images
 from random_model import random_model
 
 from stacksam import Mask, Point
+from stacksam.plugin.colors import color_of
 from stacksam.plugin.divisions import doubts, likelihood
 from stacksam.plugin.widget import StacksamWidget
 from stacksam.tracks import Division
@@ -138,8 +139,11 @@ def test_what_is_undone_is_proposed_again_and_what_is_rejected_is_not(proposed, 
     proposed.acts["undo"]()
     settle(proposed, qtbot)
     assert d(proposed).open == (found,)
+    proposed.layers.go_to(0)
     proposed.lineage_part.list.setCurrentRow(0)
     assert proposed.frame() == DIVIDES
+    qtbot.waitUntil(lambda: outlines(proposed).visible, timeout=30_000)
+    assert len(outlines(proposed).edge_color) == len(outlines(proposed).data)
     proposed.lineage_part.reject.click()
     settle(proposed, qtbot)
     assert d(proposed).open == ()
@@ -163,7 +167,9 @@ def test_a_correction_takes_away_what_rests_on_it(proposed, qtbot):
 def test_yes_without_a_question_is_an_error(proposed):
     for action in ("accept_division", "reject_division"):
         proposed.acts[action]()
-        assert "no division is looked at; press D" in proposed.trouble.text().lower().replace("press d", "press D")
+        assert "no division is looked at; press D" in proposed.trouble.text().lower().replace(
+            "press d", "press D"
+        )
     assert proposed.controller.state.parents == {}
 
 
@@ -175,6 +181,9 @@ def test_tracks_come_and_go_with_links(proposed, qtbot):
     box.click()
     (layer,) = [layer for layer in proposed.viewer.layers if isinstance(layer, Tracks)]
     assert layer.graph == {3: [1], 4: [1]}
+    for object_id in (1, 2, 3, 4):
+        own = layer.track_colors[layer.data[:, 0] == object_id]
+        assert own == pytest.approx(np.tile(color_of(object_id), (len(own), 1)), abs=0.01)
     assert len(layer.data) == DIVIDES + 8 + 2 * (8 - DIVIDES)
     proposed.acts["undo"]()
     settle(proposed, qtbot)

@@ -124,7 +124,10 @@ def test_a_lineage_is_noted_only_where_there_is_one():
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ("give it another id (split_track(3, 7)), or unlink 4", "(Cut track at frame 7, in the menu of object 3)"),
+        (
+            "give it another id (split_track(3, 7)), or unlink 4",
+            "(Cut track at frame 7, in the menu of object 3)",
+        ),
         ("take wrong masks away (mark_absent)", "(Not here)"),
         ("use merge(1, [2])", "use Merge"),
         ("give the earlier one first: join(2, 1)", "Join 2 and 1"),

@@ -50,7 +50,9 @@ class Seeing(DiscPredictor):
         found = super().follow(frame, requests, step)
         if self.stack.frame_shape != SHAPE:
             return found
-        return [self._seen(one, request.previous, frame) for one, request in zip(found, requests, strict=True)]
+        return [
+            self._seen(one, request.previous, frame) for one, request in zip(found, requests, strict=True)
+        ]
 
     def candidates(self, object_id, frame, prompts, *rest, **options):
         found = super().candidates(object_id, frame, prompts, *rest, **options)

@@ -143,7 +143,7 @@ class LineageLayers:
             return
         data = np.column_stack([rows[:, 0], layers.placement.to_data(rows[:, 1], rows[:, 2], rows[:, 3])])
         ids = np.unique(rows[:, 0]).astype(int)
-        shade = np.searchsorted(ids, rows[:, 0])
+        shade = (np.searchsorted(ids, rows[:, 0]) + 0.5) / len(ids)  # napari takes them as they are
         colors = Colormap(
             [color_of(int(i)) for i in ids], controls=np.linspace(0, 1, len(ids) + 1), interpolation="zero"
         )
@@ -161,7 +161,7 @@ class LineageLayers:
             name=f"{layers.placement.layer.name} tracks",
             **layers.placement.layer_kwargs(),
         )
-        # A new one for other data: napari draws a changed one with the colours of what was there before.
+        # A new one for other data: replacing data would reset what they are coloured by.
         if old is not None:
             self._take(layers, old)
         self._put(layers, self._tracks)
