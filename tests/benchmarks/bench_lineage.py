@@ -13,22 +13,21 @@ Tracking Challenge are printed as well.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import networkx as nx
 import numpy as np
-import tifffile
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from stacksam import Mask, Session, estimate_size, find_objects, load_model, open_stack
+from stacksam.comparison import compare
 from stacksam.dividing import DividingCells, dividing_cells
+from stacksam.io.lineage import seen_part
 from stacksam.tracks.divisions import Division, follow_with_divisions
 from stacksam.tracks.scoring import division_scores
 
@@ -110,31 +109,11 @@ def run(cells: DividingCells, name: str, *, given: bool, answered: bool) -> str:
 
 def ctc(labels: np.ndarray, lineage: nx.DiGraph, cells: DividingCells) -> str:
     """DET, SEG and TRA, where the package that computes them is installed."""
-    try:
-        from ctc_metrics import evaluate_sequence
-    except ModuleNotFoundError:
+    part = seen_part(lineage, set(np.unique(labels).tolist()))
+    found = compare(labels, cells.labels, lineage=part, reference_lineage=cells.lineage, axes="tyx").ctc
+    if found is None:
         return "– | – | –"
-    with tempfile.TemporaryDirectory() as folder:
-        result, truth = Path(folder, "01_RES"), Path(folder, "01_GT")
-        write(result, "mask", "res_track.txt", labels, lineage)
-        write(truth / "TRA", "man_track", "man_track.txt", cells.labels, cells.lineage)
-        write(truth / "SEG", "man_seg", "unused.txt", cells.labels, cells.lineage)
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it finds
-            found = evaluate_sequence(str(result), str(truth), metrics=["DET", "SEG", "TRA"], threads=1)
-    return " | ".join(f"{found[name]:.3f}" for name in ("DET", "SEG", "TRA"))
-
-
-def write(folder: Path, stem: str, table: str, labels: np.ndarray, lineage: nx.DiGraph) -> None:
-    """Labels and links as the Cell Tracking Challenge has them."""
-    folder.mkdir(parents=True)
-    seen: dict[int, list[int]] = {}
-    for frame, values in enumerate(labels):
-        tifffile.imwrite(folder / f"{stem}{frame:03d}.tif", values.astype(np.uint16))
-        for number in np.unique(values).tolist():
-            seen.setdefault(number, []).append(frame)
-    parents = {daughter: parent for parent, daughter in lineage.edges if {parent, daughter} <= seen.keys()}
-    rows = [f"{i} {seen[i][0]} {seen[i][-1]} {parents.get(i, 0)}" for i in sorted(seen) if i]
-    (folder / table).write_text("\n".join(rows) + "\n")
+    return " | ".join(f"{value:.3f}" for value in (found.det, found.seg, found.tra))
 
 
 def main() -> None:
