@@ -224,6 +224,35 @@ def test_a_device_that_is_not_here(cells, checkpoint):
     fails(2, "warp", "segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--device", "warp")
 
 
+@pytest.mark.slow
+def test_divisions_become_links(tmp_path, monkeypatch):
+    """Two cells, one of which divides: the track table tells whose daughters the new ones are."""
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[:96, :128]
+
+    def cell(cx, size=8.0):
+        return 1 / (1 + np.exp(2 * (np.hypot(y - 48, x - cx) - size)))
+
+    frames = [cell(36) + cell(92) for _ in range(3)]
+    frames += [cell(36) + np.maximum(cell(92 - 9 - d, 6), cell(92 + 9 + d, 6)) for d in range(4)]
+    noise = np.random.default_rng(0).normal(0, 4, (7, 96, 128))
+    tifffile.imwrite("cells.tif", (20 + 200 * np.stack(frames) + noise).clip(0, 255).astype(np.uint8))
+    asked = ("--everything", "--divisions", "-f", "ctc", "-o", "out", "--no-overview")
+    result = run("segment", "cells.tif", *asked)
+    assert result.exit_code == 0, result.stderr
+    rows = [list(map(int, line.split())) for line in Path("out/ctc/res_track.txt").read_text().splitlines()]
+    daughters = [row for row in rows if row[3]]
+    assert len(daughters) == 2
+    assert {row[3] for row in daughters} < {1, 2}
+    assert all(3 <= row[1] <= 4 and row[2] == 6 for row in daughters)
+
+
+def test_divisions_are_for_time_lapses(cells, checkpoint):
+    given = ("segment", "cells.tif", "-p", "0,1,5,5", "--model", checkpoint, "--divisions")
+    fails(2, "--divisions follows forward", *given, "--direction", "backward")
+    fails(2, "--divisions is for time-lapses", *given, "--axes", "zyx")
+
+
 def test_scope_and_canvas_are_taken_or_told(cells, checkpoint, segment, monkeypatch):
     given = []
 

@@ -31,6 +31,7 @@ from stacksam.cli_options import (
     Direction,
     DirectionOption,
     DiskCacheOption,
+    DivisionsOption,
     DtypeOption,
     EveryOption,
     EverythingOption,
@@ -133,6 +134,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     everything: EverythingOption = False,
     size: SizeOption = None,
     every: EveryOption = None,
+    divisions: DivisionsOption = False,
     direction: DirectionOption = Direction.BOTH,
     first: FirstOption = None,
     last: LastOption = None,
@@ -192,6 +194,10 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
                 "--consensus needs a volume whose frames lie along z; name its axes with --axes, or choose "
                 "with --frame-axis z"
             )
+        if divisions and opened.frame_axis != "t":
+            raise InputError("--divisions is for time-lapses; the frames of this stack lie along z")
+        if divisions and direction is Direction.BACKWARD:
+            raise InputError("--divisions follows forward; leave out --direction backward")
         outputs.check(
             overwrite=overwrite,
             frame_axis=opened.frame_axis,
@@ -202,6 +208,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
             if overwrite:
                 outputs.clear()
             how = {"first": first, "last": last, "settings": settings, "report": reporter(quiet)}
+            how["divisions"] = divisions
             if everything:
                 every = 1 if every is None else every
                 summary = follow_everything(opened, loaded, outputs, size=size, every=every, **how)

@@ -212,6 +212,15 @@ EveryOption = Annotated[
         panel=_P,
     ),
 ]
+DivisionsOption = Annotated[
+    bool,
+    option(
+        "--divisions",
+        about="Look for divisions: a cell that divides ends there, and its daughters begin, as objects of "
+        "their own that know their parent.",
+        panel=_P,
+    ),
+]
 DirectionOption = Annotated[
     Direction, option("--direction", about="Which way to follow, from the prompts.", panel=_P)
 ]

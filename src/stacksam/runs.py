@@ -7,7 +7,7 @@ folder was stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,11 @@ from stacksam.session.prompts import Prompt
 from stacksam.session.stack import Stack, reopen_stack
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stacksam.session.models import Model
+    from stacksam.session.proposals import Proposal
     from stacksam.session.session import Direction, Session
     from stacksam.session.settings import Settings
 
@@ -50,6 +54,7 @@ def follow(  # noqa: PLR0913 - what a command can ask for
     last: int | None = None,
     settings: Settings | None = None,
     consensus: bool = False,
+    divisions: bool = False,
     report: Reporter = quiet,
     inspect: Inspect | None = None,
 ) -> dict[str, Any]:
@@ -68,6 +73,9 @@ def follow(  # noqa: PLR0913 - what a command can ask for
         Frames to follow to, both included.
     settings : Settings, optional
         By default those of the folder's session, if there is one.
+    divisions : bool
+        Look for divisions forward, and go on with the daughters of those that are likely; see
+        `stacksam.tracks.divisions`.
     consensus : bool
         Also follow the objects of a volume along its other two axes, and keep what most axes agree on; see
         `stacksam.tracks.consensus`.
@@ -91,18 +99,21 @@ def follow(  # noqa: PLR0913 - what a command can ask for
     start = time.monotonic()
     with Session(stack, model, outputs.session_folder, settings=settings) as session:
         _give(session, prompts, outputs, report)
+        if divisions:
+            _divide(session, first, last, report)
         _propagate(session, direction, first, last, report)
         agreement = _agree(session, report) if consensus else {}
         return _finish(session, outputs, report, start, inspect, agreement)
 
 
-def follow_everything(
+def follow_everything(  # noqa: PLR0913 - what a command can ask for
     stack: Stack,
     model: Model,
     outputs: Outputs,
     *,
     size: float | None = None,
     every: int = 1,
+    divisions: bool = False,
     first: int | None = None,
     last: int | None = None,
     settings: Settings | None = None,
@@ -121,6 +132,8 @@ def follow_everything(
         Typical diameter of the objects in pixels; estimated by default.
     every : int
         Newcomers are looked for on every so many frames; 0 for never.
+    divisions : bool
+        As for `follow`. Objects are sought on the first frame then, and newcomers after it.
     first, last : int, optional
         Frames between which to work, both included.
     settings, report, inspect
@@ -147,12 +160,15 @@ def follow_everything(
     with Session(stack, model, outputs.session_folder, settings=settings) as session:
         begin = 0 if first is None else first
         end = stack.n_frames - 1 if last is None else last
-        reached = begin - 1
-        with report("finding and following", end - begin + 1, "frames") as step:
-            for update in find_and_follow(session, every, first=first, last=last, size=size):
-                if update.frame > reached:
-                    step.advance(update.frame - reached)
-                    reached = update.frame
+        if divisions:
+            _find_and_divide(session, begin, end, size, every, report)
+        else:
+            reached = begin - 1
+            with report("finding and following", end - begin + 1, "frames") as step:
+                for update in find_and_follow(session, every, first=first, last=last, size=size):
+                    if update.frame > reached:
+                        step.advance(update.frame - reached)
+                        reached = update.frame
         if not session.object_ids:
             raise InputError(
                 f"no object was found in {stack.name}; give --size, the typical diameter in pixels, or say "
@@ -212,6 +228,31 @@ def follow_live(
                     break
                 step.advance()
         return _finish(session, outputs, report, start, extra={"ended": ended})
+
+
+def _find_and_divide(
+    session: Session, begin: int, end: int, size: float | None, every: int, report: Reporter
+) -> None:
+    """Find objects and newcomers, and follow them and their daughters."""
+    from stacksam.session.finding import estimate_size, find_objects
+
+    guess = size is None and session.model.config.dense_head
+    with report("finding", None, "frames") as step:
+        for start in range(begin, end + 1, every) if every else (begin,):
+            size = estimate_size(session, start) if guess else size
+            if size is not None or not guess:
+                session.add_found(find_objects(session, start, size=size))
+            step.advance()
+            if session.object_ids:
+                break
+        else:
+            return
+
+    def newcomers(frame: int) -> Sequence[Proposal]:
+        due = every and frame > start and (frame - start) % every == 0
+        return find_objects(session, frame, size=size) if due else ()
+
+    _divide(session, start, end, report, newcomers)
 
 
 def open_session_stack(path: Path, source: Path | None = None) -> Stack:
@@ -299,6 +340,29 @@ def _propagate(
     with report(f"following {number} object{'s' if number != 1 else ''}", todo, "masks") as step:
         for _ in session.propagate(direction, first=first, last=last):
             step.advance()
+
+
+def _divide(
+    session: Session,
+    first: int | None,
+    last: int | None,
+    report: Reporter,
+    newcomers: Callable[[int], Sequence[Proposal]] | None = None,
+) -> None:
+    """Follow all objects forward, and go on with daughters where they divide."""
+    from stacksam.tracks.divisions import follow_with_divisions
+
+    begin = 0 if first is None else first
+    end = session.stack.n_frames - 1 if last is None else last
+    with report("following and looking for divisions", end - begin + 1, "frames") as step:
+
+        def new(_: Session, frame: int) -> list[NDArray[np.bool_]]:
+            step.advance()
+            found = newcomers(frame) if newcomers is not None else ()
+            return [proposal.full_mask(session.stack.frame_shape) for proposal in found]
+
+        for _ in follow_with_divisions(session, first=first, last=last, newcomers=new):
+            pass
 
 
 def _agree(session: Session, report: Reporter) -> dict[int, float]:
