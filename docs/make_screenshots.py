@@ -36,6 +36,7 @@ from skimage.measure import find_contours
 from stacksam.assets import sample
 from stacksam.io import read_labels
 from stacksam.plugin.contributions import sample_timelapse, sample_zstack
+from stacksam.plugin.dock import LINEAGE
 from stacksam.plugin.progress import Progress
 from stacksam.plugin.widget import StacksamWidget
 from stacksam.plugin.words import n_unsure
@@ -46,6 +47,8 @@ SECONDS = 120.0
 MOST_BYTES = 200_000
 CELLS = {1: 7, 2: 10, 3: 3, 4: 2}
 """Objects of the pictures, and what they are in the truth of the time-lapse."""
+DIVIDES = 1
+"""The cell of the truth that divides."""
 GOOD = 0.9
 """IoU below which the pictures call a mask wrong."""
 _LEFT, _SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier
@@ -184,6 +187,13 @@ class Studio:
         QTest.qWait(50)  # to be laid out
         bar = self.dock.findChild(QScrollArea).verticalScrollBar()
         bar.setValue(bar.maximum())
+
+    def show_part(self, section: int) -> None:
+        """Unfold a part of the dock, and scroll until all of it is seen."""
+        part = self.dock.sections[section]
+        part.set_folded(False)
+        QTest.qWait(50)  # to be laid out
+        self.dock.findChild(QScrollArea).ensureWidgetVisible(part)
 
     def select(self, object_id: int, first: int, last: int) -> None:
         """Shift-drag over frames of an object in the review strip."""
@@ -339,20 +349,53 @@ def review(studio: Studio, truth: Any) -> None:
     studio.shoot("accept")
 
 
+def divide(studio: Studio, truth: Any) -> None:
+    """A cell that divides: it is asked about, accepted, and seen in the tree."""
+    dock = studio.dock
+    divisions = dock.lineage.divisions
+    studio.viewer.dims.set_current_step(0, 0)
+    dock.commands.new_object()
+    mother = dock.controller.current
+    studio.click(0, inside(truth[0] == DIVIDES))
+    studio.follow()
+    studio.wait(lambda: not divisions.looking)
+    while divisions.asked != mother:
+        dock.commands.next_division()
+    studio.settle()
+    studio.show_part(LINEAGE)
+    studio.shoot("division")
+    dock.commands.accept_division()
+    studio.settle()
+    studio.follow()
+    studio.wait(lambda: not divisions.looking)
+    dock.lineage_part.tracks.click()
+    dock.go_to(0, len(truth) - 6)
+    dock.lineage.show_tree()
+    tree = dock.lineage.tree
+    tree.resize(560, 250)
+    tree.move(studio.window.geometry().topLeft() + QPoint(350, 580))
+    studio.settle()
+    studio.quiet()
+    studio.show_part(LINEAGE)
+    studio.shoot_screen("tree")
+    tree.close()
+    dock.lineage_part.tracks.click()
+
+
 def export(studio: Studio) -> None:
     """What would be written, and what was."""
     dock = studio.dock
     dock.export_part.findChild(QLineEdit).setText("cells")  # in the folder that the script works in
     for box in dock.export_part.findChildren(QCheckBox):
-        box.setChecked("Masks" not in box.text())
+        box.setChecked(box.text().startswith(("Labels", "Tracks")))
     for section in (2, 3):
         dock.sections[section].set_folded(True)
-    studio.unfold(6)
+    studio.unfold(LINEAGE + 1)
     studio.shoot("export")
     next(b for b in dock.export_part.findChildren(QPushButton) if b.text().startswith("Export")).click()
     opens = next(b for b in dock.export_part.findChildren(QPushButton) if b.text() == "Open folder")
     studio.wait(opens.isVisible)
-    studio.unfold(6)
+    studio.unfold(LINEAGE + 1)
     studio.shoot("exported")
     for section in (2, 3):
         dock.sections[section].set_folded(False)
@@ -409,6 +452,7 @@ def main(folder: Path) -> None:
     prompts(studio, truth)
     follow(studio)
     review(studio, truth)
+    divide(studio, truth)
     export(studio)
     words(studio)
     studio.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import os
 import sys
 from dataclasses import replace
@@ -20,7 +21,10 @@ from random_model import DiscPredictor, random_model
 from stacksam import Box, Point, Session, open_stack
 from stacksam.errors import InputError, StorageError
 from stacksam.io import open_image, read_labels
+from stacksam.io.ctc import read_ctc
+from stacksam.io.formats import FORMATS
 from stacksam.plugin.export import ExportPanel
+from stacksam.plugin.export_formats import Origin, offered, place_of_format, title
 from stacksam.plugin.exporting import (
     ExportCancelledError,
     ExportFailedError,
@@ -57,7 +61,7 @@ def planned(session, folder, *what, object_ids=None, **options):
         n_frames=session.stack.n_frames,
         frame_shape=session.stack.frame_shape,
         object_ids=session.object_ids if object_ids is None else object_ids,
-        what=what or tuple(What),
+        what=what or (What.LABELS, What.MASKS, What.TRACKS),
         folder=folder,
         **options,
     )
@@ -415,3 +419,95 @@ def test_nothing_is_cut_in_a_narrow_dock(panel, qtbot, width):
     for label in (panel._text, panel._result):
         assert panel.rect().contains(QRect(label.mapTo(panel, QPoint(0, 0)), label.size()))
         assert label.heightForWidth(label.width()) <= label.height()
+
+
+# Formats of other programs
+
+
+def test_every_format_that_fits_is_offered():
+    through_time = [one.name for one in offered(Origin("tyx"))]
+    through_depth = [one.name for one in offered(Origin("zyx"))]
+    assert {"ctc", "geff", "trackmate", "coco", "nifti", "nrrd", "csv", "parquet"} <= set(through_time)
+    assert not {"ctc", "geff", "trackmate"} & set(through_depth)
+    assert "image-labels" not in through_time
+    assert {one for one in FORMATS if one not in through_time} == {"tiff", "ome-zarr", "image-labels"}
+    assert len({title(one) for one in FORMATS.values()}) == len(FORMATS), "a title tells them apart"
+
+
+def test_labels_go_into_an_image_that_can_hold_them(tmp_path):
+    (tmp_path / "zarr.json").touch()
+    origin = Origin(image=str(tmp_path))
+    assert "image-labels" in [one.name for one in offered(origin)]
+    place = place_of_format(FORMATS["image-labels"], tmp_path / "out", "cells", origin)
+    assert (place.given, place.path) == (tmp_path, tmp_path / "labels" / "stacksam")
+
+
+def linked(session):
+    """The session, with object 300 as the daughter of 1."""
+    session.mark_absent(1, [2, 3, 4])
+    session.link(1, [300])
+    return Origin("tyx", session.stack.spacing, session.stack.units, ((1, 300),))
+
+
+def test_a_lineage_goes_where_it_is_kept_and_its_loss_is_told(session, tmp_path):
+    origin = linked(session)
+    plan = planned(session, tmp_path, What.LABELS, What.OTHER, other="ctc", origin=origin)
+    assert plan.lost() == [
+        ("TIFF", ["the lineage"]),
+        ("Cell Tracking Challenge (ctc)", ["spacing and units"]),
+    ]
+    told = []
+    files = run_export(plan, session, lambda *steps: told.append(steps))
+    assert [path.name for path in files] == ["cells-masks.tif", "cells-ctc"]
+    assert told[-1] == (plan.steps, plan.steps)
+    assert told == sorted(told)
+    back = read_ctc(files[1])
+    assert set(back.lineage.edges) == {(1, 300)}
+    for frame in range(SHAPE[0]):
+        np.testing.assert_array_equal(back.labels.frame(frame), session.label_frame(frame))
+    some = planned(session, tmp_path, What.OTHER, other="nrrd", origin=origin, object_ids=[1, 2])
+    assert some.lost() == [], "a link to what is not exported is not lost"
+
+
+@pytest.mark.parametrize("name", [one.name for one in offered(Origin("tyx"))])
+def test_each_format_is_written_and_may_be_cancelled(session, tmp_path, name):
+    origin = linked(session)
+    plan = planned(session, tmp_path / "new", What.OTHER, other=name, origin=origin)
+    with pytest.raises(ExportCancelledError):
+        run_export(plan, session, lambda done, total: done < 7)
+    assert not (tmp_path / "new").exists()
+    (path,) = run_export(plan, session)
+    assert path.name.startswith("cells-")
+    assert path.exists()
+    with pytest.raises(StorageError, match="exists already"):
+        run_export(plan, session)
+
+
+def test_the_table_of_tracks_names_parents(session, tmp_path):
+    linked(session)
+    (path,) = run_export(planned(session, tmp_path, What.TRACKS), session)
+    with path.open(newline="") as file:
+        parents = {row["track_id"]: row["parent_id"] for row in csv.DictReader(file)}
+    assert parents == {"1": "", "2": "", "300": "1"}
+
+
+def test_a_package_that_is_missing_is_told_with_how_to_get_it(panel, monkeypatch):
+    choose(panel, What.OTHER)
+    panel._other.setCurrentIndex(panel._other.findData("nifti"))
+    assert panel._go.isEnabled()
+    monkeypatch.setattr("stacksam.io.formats.find_spec", lambda _name: None)
+    panel._refresh()
+    assert 'pip install "napari-stacksam[formats]"' in html.unescape(said(panel))
+    assert not panel._go.isEnabled()
+
+
+def test_the_panel_tells_what_is_lost_and_offers_what_fits(panel, tmp_path):
+    panel.set_context("cells", 5, (8, 8), (1, 2), tmp_path, Origin("tyx", links=((1, 2),)))
+    choose(panel, What.LABELS)
+    assert "TIFF does not keep the lineage" in said(panel)
+    choose(panel, What.OTHER)
+    panel._other.setCurrentIndex(panel._other.findData("geff"))
+    assert "does not keep" not in said(panel)
+    panel.set_context("cells", 5, (8, 8), (1, 2), tmp_path, Origin("zyx"))
+    assert panel._other.findData("geff") < 0
+    assert panel._other.findData("nrrd") >= 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stacksam.plugin.state import EMPTY, ObjectRow, State
-from stacksam.plugin.words import action_name, n_unsure, next_step, review_note
+from stacksam.plugin.words import action_name, in_the_dock, lineage_note, n_unsure, next_step, review_note
 from stacksam.session.scores import FrameScores
 
 N = 6
@@ -102,3 +104,35 @@ def test_every_action_of_a_session_has_words():
     assert action_name("add") == "prompt"
     assert action_name("merge") == "merge"
     assert "_" not in action_name("remove_object")
+
+
+def test_divisions_come_before_what_is_new_and_after_what_is_out_of_date():
+    assert said(state((1, SURE)), divisions=1).startswith("1 division to decide on: <b>D</b>")
+    assert said(state((1, SURE)), divisions=3).startswith("3 divisions to decide on")
+    assert said(state((1, SURE)), divisions=3, asked=7).startswith("Does object 7 divide here? <b>Y</b>")
+    assert "Corrected" in said(state((1, SURE), stale=2), divisions=3)
+
+
+def test_a_lineage_is_noted_only_where_there_is_one():
+    assert lineage_note(state((1, SURE)), 0) == ""
+    assert lineage_note(state((1, SURE)), 2) == "2 to decide"
+    linked = replace(state((1, SURE)), parents={2: 1, 3: 1, 5: 4})
+    assert lineage_note(linked, 0) == "2 divisions"
+    assert lineage_note(linked, 1) == "2 divisions · 1 to decide"
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            "give it another id (split_track(3, 7)), or unlink 4",
+            "(Cut track at frame 7, in the menu of object 3)",
+        ),
+        ("take wrong masks away (mark_absent)", "(Not here)"),
+        ("use merge(1, [2])", "use Merge"),
+        ("give the earlier one first: join(2, 1)", "Join 2 and 1"),
+    ],
+)
+def test_messages_of_the_session_name_what_the_dock_has(told, words):
+    assert words in in_the_dock(told)
+    assert "split_track" not in in_the_dock(told)

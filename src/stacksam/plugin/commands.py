@@ -214,6 +214,18 @@ class Commands:
         scores = state.scores.get(object_id)
         return [] if scores is None else list(worst(scores, state.overlaps.get(object_id), at_most=FINE))
 
+    def next_division(self) -> None:
+        """Go to the next division that is proposed."""
+        self.dock.lineage.next()
+
+    def accept_division(self) -> None:
+        """The division that is looked at is one."""
+        self.dock.lineage.accept()
+
+    def reject_division(self) -> None:
+        """The division that is looked at is none."""
+        self.dock.lineage.reject()
+
     def previous_prompted(self) -> None:
         """Go to the previous frame with a prompt of the current object."""
         self._go_prompted(-1)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from stacksam.errors import InputError
+from stacksam.plugin.edits import Edits
 from stacksam.plugin.engine import Deliver, Engine, Stream, wait_for_closed
 from stacksam.plugin.progress import Meter, News, Progress
 from stacksam.plugin.state import EMPTY, Snapshots, State
-from stacksam.plugin.words import action_name
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
 from stacksam.session.predictor import Settings
@@ -35,7 +35,6 @@ Reach = Literal["all", "to here", "to the next accepted frame", "all anew"]
 _SNAPSHOT_SECONDS = 0.4  # between snapshots while a pass runs
 _SNAPSHOT_SHARE = 8  # at most this part of the time goes into them
 _PROGRESS_SECONDS = 0.25  # between two tellings; a progress bar that moves has the whole window painted
-_NO_CORRECTIONS = (None, "rename", "lock", "unlock")  # actions after which the masks are the same
 _CLOSING_SECONDS = 30.0
 _SAME = 0.98  # IoU from which on a mask that was computed anew counts as unchanged
 
@@ -84,7 +83,7 @@ class Span:
     last: int | None = None
 
 
-class Controller:
+class Controller(Edits):
     """The state behind the windows: one session, one current object, one thread that computes.
 
     Parameters
@@ -102,6 +101,7 @@ class Controller:
     downloading: ClassVar[Signal] = Signal(object)  # Progress of a download, or None
     failed: ClassVar[Signal] = Signal(str, object)  # what was being done, and the error
     noted: ClassVar[Signal] = Signal(str)
+    followed: ClassVar[Signal] = Signal()  # a pass has ended, by itself or because it was stopped
     current_changed: ClassVar[Signal] = Signal(int)
     sign_changed: ClassVar[Signal] = Signal(bool)
 
@@ -428,103 +428,6 @@ class Controller:
 
         self._submit(session, work, "Next reading")
 
-    # Objects and results
-
-    def remove_objects(self, object_ids: Collection[int]) -> None:
-        """Remove objects with all that is known of them."""
-
-        def work(session: Session) -> None:
-            session.remove_object(*object_ids)
-            self._forget_changes(object_ids)
-
-        self._act("Removing objects", work)
-        if self.current in object_ids:  # its id is not given again
-            self.new_object()
-
-    def rename(self, object_id: int, name: str) -> None:
-        """Give an object a name."""
-        self._act("Renaming", lambda s: s.rename(object_id, name), [object_id])
-
-    def merge(self, into: int, others: Collection[int]) -> None:
-        """Make several objects one."""
-
-        def work(session: Session) -> None:
-            session.merge(into, others)
-            self._forget_changes({into, *others})
-
-        self._act("Merging", work)
-        if self.current in others:
-            self.set_current(into)
-
-    def split(self, object_id: int, frame: int) -> None:
-        """Make each separate part of an object's mask an object."""
-        self._act("Splitting", lambda s: s.split(object_id, frame))
-
-    def accept(self, object_id: int, frames: Collection[int], locked: bool = True) -> None:
-        """Lock frames of an object, or unlock them."""
-
-        def work(session: Session) -> None:
-            present = set(session.frames_of(object_id))
-            known = sorted(present.intersection(frames))
-            if not known:
-                raise InputError(f"object {object_id} has no mask here yet; follow it first")
-            (session.lock if locked else session.unlock)(object_id, known)
-            self._forget_change(object_id, known)
-
-        self._act("Accepting" if locked else "Taking acceptance back", work, [object_id])
-
-    def mark_absent(self, object_id: int, frames: Collection[int]) -> None:
-        """Say that an object is not on some frames, of which those without a mask are left out."""
-
-        def work(session: Session) -> None:
-            known = sorted(set(session.frames_of(object_id)).intersection(frames))
-            if not known:
-                raise InputError(f"object {object_id} has no mask here yet; follow it first")
-            session.mark_absent(object_id, known)
-            self._forget_change(object_id, known)
-
-        self._act("Not here", work)  # what lay under it is judged anew, too
-
-    def undo(self) -> None:
-        """Take back the last action; a pass that runs ends."""
-        self._exchange(Session.undo, "Undone", "Nothing to undo")
-
-    def redo(self) -> None:
-        """Do again what was undone."""
-        self._exchange(Session.redo, "Done again", "Nothing to redo")
-
-    def _exchange(self, act: Callable[[Session], str | None], past: str, nothing: str) -> None:
-        session = self._open_session()
-        self._engine.cancel()
-        exchanged: list[str | None] = []
-
-        def work() -> None:
-            name = act(session)
-            exchanged.append(name)
-            self._touched(None)
-            if name not in _NO_CORRECTIONS:
-                self.changed.clear()
-            text = nothing if name is None else f"{past}: {action_name(name)}"
-            self._deliver(lambda: self.noted.emit(text))
-
-        def done() -> None:
-            gone = self.current not in session.object_ids
-            if gone and act is Session.redo and exchanged[0] in ("remove_object", "merge"):
-                self.new_object()
-
-        self._submit(session, work, past, done)
-
-    def _act(self, title: str, act: Callable[[Session], Any], objects: Collection[int] | None = None) -> None:
-        """Do something to some objects; None stands for any, which takes longer to show."""
-        session = self._open_session()
-
-        def work() -> Collection[int] | None:
-            act(session)
-            self._touched(None)
-            return objects
-
-        self._submit(session, work, title)
-
     # Following
 
     def follow(
@@ -588,6 +491,7 @@ class Controller:
             if over():
                 self._submit(session, lambda: None, "Following")
                 self.noted.emit("Followed to the end" if complete else "Stopped; what was found is kept")
+                self.followed.emit()
 
         def failed(error: Exception) -> None:
             if over():

@@ -18,15 +18,16 @@ from qtpy.QtWidgets import (
 from stacksam.plugin.export import ExportPanel
 from stacksam.plugin.image_panel import ImagePanel
 from stacksam.plugin.keys import hint
+from stacksam.plugin.lineage_panel import LineagePanel
 from stacksam.plugin.objects import ObjectsPanel
 from stacksam.plugin.panels import FollowPanel, ModelPanel, PromptPanel
 from stacksam.plugin.parts import Section, Trouble, fit_rows, small_button, timer
 from stacksam.plugin.review_panel import ReviewPanel
 
-__all__ = ["FOLLOW", "REVIEW", "Dock"]
+__all__ = ["FOLLOW", "LINEAGE", "REVIEW", "Dock"]
 
 _SIZE = QSize(400, 700)
-FOLLOW, REVIEW = 4, 5
+FOLLOW, REVIEW, LINEAGE = 4, 5, 6
 """Places among the sections."""
 
 
@@ -52,6 +53,7 @@ class Dock(QWidget):
         self.prompt_part = PromptPanel()
         self.follow_part = FollowPanel()
         self.review_part = ReviewPanel()
+        self.lineage_part = LineagePanel()
         self.export_part = ExportPanel()
         self.next_step = QLabel()
         self.next_step.setWordWrap(True)
@@ -86,6 +88,7 @@ class Dock(QWidget):
                     ("Prompt", self.prompt_part),
                     ("Follow", self.follow_part),
                     ("Review", self.review_part),
+                    ("Lineage", self.lineage_part),
                     ("Export", self.export_part),
                 ),
                 start=1,

@@ -30,8 +30,11 @@ from qtpy.QtWidgets import (
 )
 
 from stacksam.errors import InputError
-from stacksam.plugin.exporting import ExportPlan, FileFormat, What, plan_export, size_text
+from stacksam.plugin.export_formats import kept, offered
+from stacksam.plugin.export_formats import title as title_of
+from stacksam.plugin.exporting import ExportPlan, FileFormat, Origin, What, plan_export, size_text
 from stacksam.plugin.icons import icon
+from stacksam.plugin.panels import fill
 
 __all__ = ["ExportPanel"]
 
@@ -44,7 +47,8 @@ _WHAT = {
         "Masks: one stack per object",
         "Black and white; masks may overlap",
     ),
-    What.TRACKS: ("Tracks: a CSV table", "For Excel, R or Python: track id, frame, y, x, area"),
+    What.TRACKS: ("Tracks: a CSV table", "For Excel, R or Python: track id, frame, y, x, area, parent"),
+    What.OTHER: ("Other:", "What another program reads"),
 }
 _FORMATS = {
     FileFormat.TIFF: ("TIFF", "Opens in Fiji and most other programs"),
@@ -81,6 +85,7 @@ class ExportPanel(QWidget):
         super().__init__(parent)
         self._stack_name, self._n_frames, self._frame_shape = "", 0, (0, 0)
         self._context: tuple[object, ...] = ()
+        self._origin = Origin()
         self._all: tuple[int, ...] = ()
         self._selected: tuple[int, ...] = ()
         self._wanted: frozenset[int] = frozenset()
@@ -104,6 +109,11 @@ class ExportPanel(QWidget):
             box.setToolTip(_WHAT[what][1])
             box.setChecked(what == What.LABELS)
             box.toggled.connect(self._refresh)
+        self._other = QComboBox()
+        self._other.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._other.currentIndexChanged.connect(self._refresh)
+        self._other.activated.connect(lambda *_: self._what[What.OTHER].setChecked(True))
+        self._fill_other()
         self._every, self._some = QRadioButton("All"), QRadioButton("Selected")
         group = QButtonGroup(self)
         for button in (self._every, self._some):
@@ -147,8 +157,14 @@ class ExportPanel(QWidget):
         form.setColumnStretch(1, 1)
         what = QVBoxLayout()
         what.setSpacing(3)
-        for box in self._what.values():
-            what.addWidget(box)
+        for kind, box in self._what.items():
+            if kind != What.OTHER:
+                what.addWidget(box)
+        other = QHBoxLayout()
+        other.setSpacing(6)
+        other.addWidget(self._what[What.OTHER])
+        other.addWidget(self._other, 1)
+        what.addLayout(other)
         objects = QHBoxLayout()
         objects.setSpacing(12)
         objects.addWidget(self._every)
@@ -192,6 +208,7 @@ class ExportPanel(QWidget):
         frame_shape: tuple[int, int],
         object_ids: Collection[int],
         folder: str | os.PathLike[str],
+        origin: Origin = Origin(),  # noqa: B008  it is frozen
     ) -> None:
         """Say what there is to export.
 
@@ -205,13 +222,17 @@ class ExportPanel(QWidget):
         object_ids : collection of int
         folder : path
             Where to write, unless the user has chosen another folder; "" for none.
+        origin : Origin
+            What the results are, and the links between objects.
         """
-        context = (stack_name, n_frames, frame_shape, tuple(sorted(object_ids)), os.fspath(folder))
+        context = (stack_name, n_frames, frame_shape, tuple(sorted(object_ids)), os.fspath(folder), origin)
         if context == self._context:
             return  # called for every state of the session, and most have the same objects
         self._context = context
         self._stack_name, self._n_frames, self._frame_shape = stack_name, n_frames, frame_shape
         self._all = tuple(sorted(object_ids))
+        self._origin = origin
+        self._fill_other()
         self._selected = self._known_of(self._wanted)
         place = Path(folder) if os.fspath(folder) else None
         typed = self._folder.text().strip()
@@ -271,7 +292,18 @@ class ExportPanel(QWidget):
             what=[what for what, box in self._what.items() if box.isChecked()],
             folder=self._folder.text().strip(),
             file_format=FileFormat(self._format.currentData()),
+            other=str(self._other.currentData() or ""),
+            origin=self._origin,
         )
+
+    def _fill_other(self) -> None:
+        """Offer the formats that fit what there is."""
+        formats = offered(self._origin)
+        if [one.name for one in formats] == [self._other.itemData(i) for i in range(self._other.count())]:
+            return
+        fill(self._other, [(title_of(one), one.name) for one in formats])
+        for i, one in enumerate(formats):
+            self._other.setItemData(i, kept(one), Qt.ItemDataRole.ToolTipRole)
 
     # What the user does
 
@@ -332,7 +364,7 @@ class ExportPanel(QWidget):
         self._cancel.setVisible(running)
         self._cancel.setEnabled(True)
         self._cancel.setText("Cancel")
-        for widget in (*self._what.values(), self._every, self._folder, self._browse):
+        for widget in (*self._what.values(), self._other, self._every, self._folder, self._browse):
             widget.setEnabled(not running)
         if running:
             self._result.hide()
@@ -359,6 +391,7 @@ class ExportPanel(QWidget):
         images = any(self._what[what].isChecked() for what in (What.LABELS, What.MASKS))
         self._format.setEnabled(images and not self._running)
         self._format.setToolTip(_FORMATS[FileFormat(self._format.currentData())][1])
+        self._other.setToolTip(str(self._other.currentData(Qt.ItemDataRole.ToolTipRole) or ""))
         self._folder.setToolTip(self._folder.text())
         try:
             plan = self.plan()
@@ -393,6 +426,7 @@ def _told(plan: ExportPlan) -> str:
         f"{_breakable(str(plan.folder))}{new}:"
     ]
     parts += [f"<b>{_breakable(name)}</b><br>{html.escape(content)}" for name, content in plan.describe()]
+    parts += [f"⚠ {html.escape(name)} does not keep {' and '.join(words)}." for name, words in plan.lost()]
     if existing:
         verb = "exists" if existing == 1 else "exist"
         parts.append(f"⚠ {_files(existing)} {verb} already: you will be asked before any is replaced.")

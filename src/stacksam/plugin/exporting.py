@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.io import write_labels_ome_zarr, write_labels_tiff
+from stacksam.io.formats import FORMATS, chosen_formats
+from stacksam.plugin.export_formats import Origin, Place, lost, place_of_format, title, write_format
 from stacksam.plugin.tracks_table import write_tracks
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ __all__ = [
     "ExportFailedError",
     "ExportPlan",
     "FileFormat",
+    "Origin",
     "Report",
     "Target",
     "What",
@@ -44,6 +47,7 @@ Report = Callable[[int, int], object]
 """``report(done, total)`` is called after each step; that it returns False cancels the export."""
 
 _ROW_BYTES = 40  # of the table, about
+_READ_BY_OTHERS = 2  # times that formats of other programs look at a frame
 
 
 class What(StrEnum):
@@ -55,6 +59,8 @@ class What(StrEnum):
     """A stack for each object: 255 where it is, else 0. Unlike labels they may overlap."""
     TRACKS = "tracks"
     """A CSV table: a row for each object and frame that shows it."""
+    OTHER = "other"
+    """What another program reads, see :mod:`stacksam.plugin.export_formats`."""
 
 
 class FileFormat(StrEnum):
@@ -64,6 +70,7 @@ class FileFormat(StrEnum):
     OME_ZARR = "ome-zarr"
 
 
+_TITLES = {FileFormat.TIFF: "TIFF", FileFormat.OME_ZARR: "OME-Zarr"}
 _SUFFIXES = {FileFormat.TIFF: ".tif", FileFormat.OME_ZARR: ".ome.zarr"}
 
 
@@ -105,11 +112,14 @@ class Target:
     path : Path
     object_id : int or None
         Whose mask it is; None for what shows all objects.
+    place : Place or None
+        Where another program's format is written.
     """
 
     what: What
     path: Path
     object_id: int | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,9 @@ class ExportPlan:
     file_format : FileFormat
     overwrite : bool
         Whether files that are there may be replaced.
+    other : str
+        Name of the format of another program; empty for none.
+    origin : Origin
     """
 
     folder: Path
@@ -138,6 +151,8 @@ class ExportPlan:
     frame_shape: tuple[int, int]
     file_format: FileFormat = FileFormat.TIFF
     overwrite: bool = False
+    other: str = ""
+    origin: Origin = Origin()  # noqa: RUF009  it is frozen
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -158,12 +173,24 @@ class ExportPlan:
         """Bytes of a file at most."""
         if target.what == What.TRACKS:
             return len(self.object_ids) * self.n_frames * _ROW_BYTES
-        itemsize = self.dtype.itemsize if target.what == What.LABELS else 1
+        itemsize = 1 if target.what == What.MASKS else self.dtype.itemsize
         return self.n_frames * math.prod(self.frame_shape) * itemsize
 
     def steps_of(self, target: Target) -> int:
         """Steps of a file: frames, or objects of the table."""
-        return len(self.object_ids) if target.what == What.TRACKS else self.n_frames
+        if target.what == What.TRACKS:
+            return len(self.object_ids)
+        return self.n_frames * (_READ_BY_OTHERS if target.what == What.OTHER else 1)
+
+    def lost(self) -> list[tuple[str, list[str]]]:
+        """Formats of the plan that do not keep all of the results, and what they do not, in words."""
+        names = {}
+        if What.LABELS in {target.what for target in self.targets}:
+            names[_TITLES[self.file_format]] = self.file_format.value
+        if self.other:
+            names[title(FORMATS[self.other])] = self.other
+        found = [(text, lost(name, self.origin, self.object_ids)) for text, name in names.items()]
+        return [(text, words) for text, words in found if words]
 
     def existing(self) -> tuple[Path, ...]:
         """Files that are there already and would have to be replaced."""
@@ -177,11 +204,14 @@ class ExportPlan:
         frames = f"{self.n_frames} frame{'s' if self.n_frames != 1 else ''}"
         masks = [target for target in self.targets if target.what == What.MASKS]
         for target in self.targets:
-            name = target.path.relative_to(self.folder).as_posix()
+            inside = target.path.is_relative_to(self.folder)
+            name = target.path.relative_to(self.folder).as_posix() if inside else str(target.path)
             if target.what == What.LABELS:
                 lines.append((name, f"labels of {objects}, {frames}, {8 * self.dtype.itemsize}-bit"))
             elif target.what == What.TRACKS:
                 lines.append((name, f"position and area of {objects}, a row for each frame"))
+            elif target.what == What.OTHER:
+                lines.append((name, f"{title(FORMATS[self.other])}: {objects}, {frames}"))
             elif target is masks[0]:
                 last = f" … {masks[-1].path.name}" if len(masks) > 1 else ""
                 text = f"{count} masks" if count > 1 else "a mask"
@@ -199,6 +229,8 @@ def plan_export(
     folder: str | os.PathLike[str],
     file_format: FileFormat = FileFormat.TIFF,
     overwrite: bool = False,
+    other: str = "",
+    origin: Origin = Origin(),  # noqa: B008  it is frozen
 ) -> ExportPlan:
     """Plan what files are written: ``NAME-masks.tif``, ``NAME-masks/mask_ID.tif`` and ``NAME-tracks.csv``.
 
@@ -220,6 +252,10 @@ def plan_export(
         Of labels and masks.
     overwrite : bool
         Whether files that are there may be replaced.
+    other : str
+        With ``What.OTHER``: a name of :data:`stacksam.io.formats.FORMATS`.
+    origin : Origin
+        What the results are.
 
     Returns
     -------
@@ -228,7 +264,8 @@ def plan_export(
     Raises
     ------
     InputError
-        If there are no objects, no frames or nothing to write, or the folder is not named.
+        If there are no objects, no frames or nothing to write, the folder is not named, or the other format
+        cannot be written here; if a package is missing, the message says how to install it.
     """
     ids = tuple(sorted(set(object_ids)))
     if not ids:
@@ -254,8 +291,16 @@ def plan_export(
         ]
     if What.TRACKS in what:
         targets.append(Target(What.TRACKS, place / f"{stem}-tracks.csv"))
+    if What.OTHER in what:
+        (one,) = chosen_formats([other])
+        one.check(origin.axes[0], ids[-1])
+        where = place_of_format(one, place, stem, origin)
+        targets.append(Target(What.OTHER, where.path, place=where))
     height, width = frame_shape
-    return ExportPlan(place, tuple(targets), ids, n_frames, (height, width), file_format, overwrite)
+    told = other if What.OTHER in what else ""
+    return ExportPlan(
+        place, tuple(targets), ids, n_frames, (height, width), file_format, overwrite, told, origin
+    )
 
 
 def run_export(plan: ExportPlan, session: Session, report: Report | None = None) -> list[Path]:
@@ -290,17 +335,24 @@ def run_export(plan: ExportPlan, session: Session, report: Report | None = None)
     _check(plan, session)
     written: list[Path] = []
     folders: list[Path] = []  # that were not there before
-    total, done = plan.steps, 0
+    total, done, end = plan.steps, 0, 0
 
     def advance() -> None:
         nonlocal done
-        done += 1
+        done = min(done + 1, end)  # other formats may look at frames more often than was thought
         if report is not None and report(done, total) is False:
             raise ExportCancelledError(written)
 
     try:
         for target in plan.targets:
             _check_free(plan, [target])  # again, since what came before may have taken long
+            done, end = end, end + plan.steps_of(target)
+            if target.place is not None:
+                _make_folder(plan.folder, folders)
+                own = FORMATS[plan.other], target.place
+                write_format(*own, session, plan.object_ids, advance, plan.overwrite)
+                written.append(target.path)
+                continue
             _make_folder(target.path.parent, folders)
             if target.what == What.TRACKS:
                 write_tracks(target.path, session, plan.object_ids, advance)

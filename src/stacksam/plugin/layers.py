@@ -133,6 +133,7 @@ class SessionLayers:
             features={"object_id": np.zeros(0, int), "positive": np.zeros(0, bool)},
             **kwargs,
         )
+        self.further: list[Layer] = []  # that others have put here, which go with these
         self._image_ndim = placement.layer.ndim
         self.tool: str | None = None
         self._shown: Counter[Prompt] = Counter()
@@ -172,7 +173,7 @@ class SessionLayers:
         self._settle.stop()
         self._repaint.stop()
         if remove:
-            for layer in self.all:
+            for layer in (*self.all, *self.further):
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
             switch_off_vertex_arrays()
@@ -350,7 +351,7 @@ class SessionLayers:
         if self.placement.layer.ndim != self._image_ndim:
             return
         for name, value in self.placement.layer_kwargs().items():
-            for layer in self.all:
+            for layer in (*self.all, *self.further):
                 if not _same(getattr(layer, name), value):  # napari slices a layer anew for each of them
                     setattr(layer, name, value)
 

@@ -30,8 +30,10 @@ from qtpy.QtWidgets import (
 
 from stacksam.plugin.icons import icon
 from stacksam.plugin.keys import hint
+from stacksam.plugin.lineage_acts import lineage_entries
 from stacksam.plugin.objects_model import ROW_ROLE, Column, ObjectsModel
 from stacksam.plugin.objects_table import ObjectsTable
+from stacksam.plugin.state import EMPTY
 
 if TYPE_CHECKING:
     from stacksam.plugin.state import ObjectRow, State
@@ -78,6 +80,8 @@ class ObjectsPanel(QWidget):
     visibility_changed : Signal(int, bool)
     lock_requested : Signal(int, bool)
         Accept all frames of an object that have a result, or take that back.
+    lineage_requested : Signal(str, tuple)
+        Name of an `Entry` of :func:`stacksam.plugin.lineage_acts.lineage_entries`, and ids.
     """
 
     current_changed = Signal(int)
@@ -89,6 +93,7 @@ class ObjectsPanel(QWidget):
     rename_requested = Signal(int, str)
     visibility_changed = Signal(int, bool)
     lock_requested = Signal(int, bool)
+    lineage_requested = Signal(str, tuple)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self._made = False
@@ -97,6 +102,8 @@ class ObjectsPanel(QWidget):
         self._quiet = False
         self._awaited: int | None = None  # asked for by set_current before the state knew it
         self._told: tuple[int, tuple[int, ...]] = (0, ())
+        self._state = EMPTY
+        self._frame: int | None = None
 
         self._model = ObjectsModel(self)
         self._table = ObjectsTable(self._model, self)
@@ -149,6 +156,7 @@ class ObjectsPanel(QWidget):
 
         If the current object or selected ones are gone, that is told by the signals.
         """
+        self._state = state
         with self._silently():
             current = self.current()
             self._model.set_state(state)
@@ -173,6 +181,10 @@ class ObjectsPanel(QWidget):
             self._make_current(object_id or None)
         self._told = (self.current(), self.selected())
         self._refresh()
+
+    def set_frame(self, frame: int | None) -> None:
+        """The frame that is shown; None where it is none of the stack's."""
+        self._frame = frame
 
     def current(self) -> int:
         """Id of the current object; 0 for none."""
@@ -245,9 +257,12 @@ class ObjectsPanel(QWidget):
         ids = self.selected()
         rows = self._model.rows(ids)
 
-        def offer(text: str, enabled: bool, does: Callable[[], None]) -> None:
+        menu.setToolTipsVisible(True)
+
+        def offer(text: str, enabled: bool, does: Callable[[], None], tip: str = "") -> None:
             action = menu.addAction(text)
             action.setEnabled(enabled)
+            action.setToolTip(tip)
             action.triggered.connect(lambda _checked: does())
 
         for name in ("rename", "merge", "split", "remove"):
@@ -259,6 +274,10 @@ class ObjectsPanel(QWidget):
         to_free = [row for row in rows if row.n_locked]
         offer("Accept all frames", bool(to_lock), lambda: self._lock(to_lock, True))
         offer("Take acceptance back", bool(to_free), lambda: self._lock(to_free, False))
+        menu.addSeparator()
+        for entry in lineage_entries(self._state, ids, self._frame):
+            asks = partial(self.lineage_requested.emit, entry.name, ids)
+            offer(entry.text, entry.enabled, asks, entry.tip)
         menu.addSeparator()
         only = "Show only these" if len(ids) > 1 else "Show only this"
         offer(only, bool(ids), lambda: self._show_only(ids))

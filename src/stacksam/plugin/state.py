@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stacksam.session.prompts import Prompt
 from stacksam.session.scores import FrameScores
 from stacksam.session.session import Session
+from stacksam.tracks.lineage import seen_frames, spans_of
 from stacksam.tracks.review import confidence, overlaps, reasons
 
 __all__ = ["EMPTY", "ObjectRow", "Snapshots", "State"]
@@ -49,7 +50,7 @@ class ObjectRow:
     n_empty: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class State:
     """A session at one moment.
 
@@ -68,6 +69,10 @@ class State:
         Share of each mask that others cover, as last looked at.
     reasons : dict of int to sequence of str
         Why it is low, frame by frame; empty where it is not. Worked out when one is first asked for.
+    parents : dict of int to int
+        Parent of each object that has one.
+    rejected : frozenset of (int, int)
+        Object and frame of each division that was rejected.
     """
 
     n_frames: int
@@ -79,11 +84,18 @@ class State:
     confidences: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     reasons: dict[int, Sequence[str]] = field(default_factory=dict)
     overlaps: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    parents: dict[int, int] = field(default_factory=dict)
+    rejected: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of all objects, in order."""
         return tuple(row.object_id for row in self.objects)
+
+    @cached_property
+    def spans(self) -> dict[int, tuple[int, int]]:
+        """First and last frame of each object that is seen on any."""
+        return spans_of(seen_frames(self.scores))
 
 
 EMPTY = State(0)
@@ -143,6 +155,8 @@ class Snapshots:
             {i: self._confidences[i] for i in self._scores},
             {i: self._reasons[i] for i in self._scores},
             {i: self._shared[i] for i in self._scores},
+            {int(daughter): int(parent) for parent, daughter in session.lineage.edges},
+            frozenset(session.rejected_divisions),
         )
 
     def _overlap_then(self, object_id: int, before: FrameScores | None) -> NDArray[np.float64]:

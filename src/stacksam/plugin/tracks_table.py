@@ -24,7 +24,8 @@ def write_tracks(
     """Write a CSV table with a row for each object and frame that shows it, replacing what is there.
 
     Columns are ``track_id, frame, y, x, area``, the centre and area of the mask in pixels; then the same
-    in the stack's units, where it tells them: ``t_minute, y_micrometer, x_micrometer, area_micrometer2``.
+    in the stack's units, where it tells them: ``t_minute, y_micrometer, x_micrometer, area_micrometer2``; and
+    ``parent_id``, empty where the object has none.
 
     Parameters
     ----------
@@ -44,9 +45,11 @@ def write_tracks(
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(_header(session.stack))
+            table.writerow([*_header(session.stack), "parent_id"])
+            parents = {daughter: parent for parent, daughter in session.lineage.edges}
             for object_id in object_ids:
-                table.writerows(_rows(session.scores(object_id), session.stack))
+                parent = str(parents.get(object_id, ""))
+                table.writerows([*row, parent] for row in _rows(session.scores(object_id), session.stack))
                 advance()
         part.replace(path)
     except OSError as error:

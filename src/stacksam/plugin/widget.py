@@ -20,30 +20,31 @@ from qtpy.QtWidgets import (
     QMessageBox,
 )
 
-from stacksam import assets
 from stacksam.errors import InputError, StacksamError
 from stacksam.plugin.bridge import Bridge
 from stacksam.plugin.choice import LayerChoice
+from stacksam.plugin.closing import closer
 from stacksam.plugin.commands import Commands
 from stacksam.plugin.config import read_config
 from stacksam.plugin.controller import Controller, Opening
 from stacksam.plugin.coords import Placement, shown_index
 from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
-from stacksam.plugin.engine import wait_for_closed
-from stacksam.plugin.exporting import ExportCancelledError, ExportPlan, run_export
+from stacksam.plugin.exporter import Exporter
 from stacksam.plugin.file_axes import FileAxes, axes_of_file, place_like, says_nothing
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
+from stacksam.plugin.lineage_view import LineageView
 from stacksam.plugin.opengl import switch_off_vertex_arrays
 from stacksam.plugin.pace import seconds_per_mask, told
 from stacksam.plugin.parts import guarded, tells, timer
-from stacksam.plugin.places import data_dir, digest_of, place_of, saved_at
+from stacksam.plugin.places import digest_of, place_of, saved_at
 from stacksam.plugin.progress import Progress
 from stacksam.plugin.review import Thumb, thumbnail
+from stacksam.plugin.sight import in_sight
 from stacksam.plugin.stacks import opener_of
 from stacksam.plugin.state import State
-from stacksam.plugin.words import action_name, next_step, review_note
+from stacksam.plugin.words import action_name, in_the_dock, next_step, review_note
 from stacksam.session.models import Model
 from stacksam.session.session import Session
 from stacksam.session.stack import Stack
@@ -60,8 +61,6 @@ _TILTED = (
     "This layer is tilted against its frames, which napari shows only approximately: what you see and click "
     "may lie a little beside. Take its rotation or shear back to work on it."
 )
-_WAITS = "stacksam_waits"  # property of the application
-_TINY = 0.1  # of half the window; what takes less of it is not seen
 
 
 class StacksamWidget(Dock):
@@ -80,6 +79,7 @@ class StacksamWidget(Dock):
         self.controller = Controller(self.bridge.deliver)
         self.layers: SessionLayers | None = None
         self.commands = Commands(self)
+        self.lineage = LineageView(self)
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
         self._watched: Image | None = None  # the one that is described
@@ -90,6 +90,9 @@ class StacksamWidget(Dock):
         self._saved = False  # whether there is a session on what is chosen
         self._opening = ""  # what is being done before there is a session
         self._exporting = threading.Event()
+        self._exporter = Exporter(
+            self.export_part, self.controller, self._exporting, self.bridge.deliver, self.fail
+        )
         self._preview = timer(self, _QUIET_MS, self._show_preview)
         self._thumbs = timer(self, _QUIET_MS, self._ask_thumbs)
         self._brush = timer(self, _QUIET_MS, self._keep_paint)
@@ -122,6 +125,7 @@ class StacksamWidget(Dock):
         c.noted.connect(show_info)
         c.current_changed.connect(self._current_changed)
         c.sign_changed.connect(self._sign_changed)
+        self.lineage.divisions.changed.connect(self._tell_next)
         do(self.image_part.start_requested, self.start_chosen)
         do(self.image_part.layer_chosen, self._layer_chosen)
         do(self.image_part.choice_changed, self._preview.start)
@@ -148,7 +152,7 @@ class StacksamWidget(Dock):
         do(self.review_part.absent_requested, self.commands.mark_absent)
         do(self.review_part.unlock_requested, self.commands.take_back)
         do(self.review_part.worst_requested, self.commands.next_worst)
-        do(self.export_part.export_requested, self._export)
+        do(self.export_part.export_requested, self._exporter.run)
         do(self.export_part.cancel_requested, self._exporting.set)
         layers = self.viewer.layers.events
         self._viewer_events = [
@@ -160,7 +164,7 @@ class StacksamWidget(Dock):
         ]
         for emitter, callback in self._viewer_events:
             emitter.connect(callback)
-        self._leave = _closer(self.controller, self.bridge, self._viewer_events, self._exporting)
+        self._leave = closer(self.controller, self.bridge, self._viewer_events, self._exporting)
         self.destroyed.connect(self._leave)
 
     def _wire(self, signal: Any, act: Callable[..., Any]) -> None:
@@ -362,6 +366,7 @@ class StacksamWidget(Dock):
         self.image_part.set_running(session.stack.name)
         self.model_part.refresh()
         self._current_changed(self.controller.current)
+        self.lineage.opened(session)
         self._measure(session)
 
     def _make_layers(self, session: Session) -> None:
@@ -407,24 +412,8 @@ class StacksamWidget(Dock):
         if self.layers.frame is None:
             dims = self.viewer.dims
             self.layers.go_to(self.layers.placement.nearest_frame(dims.point, dims.units))
-        if not self._in_sight():
+        if not in_sight(self.viewer, self.layers.placement):
             self.viewer.fit_to_view(layers=[self._image])
-
-    def _in_sight(self) -> bool:
-        """Whether the image is in the part of the world that the window shows, and not tiny."""
-        dims, camera = self.viewer.dims, self.viewer.scene.camera
-        if self.layers is None or dims.ndisplay != 2:
-            return True
-        placement = self.layers.placement
-        height, width = placement.layout.frame_shape
-        ends = [placement.to_world(0, y, x, dims.units) for y, x in ((0, 0), (height - 1, width - 1))]
-        shown = [dim - (dims.ndim - len(ends[0])) for dim in dims.displayed]
-        if min(shown) < 0:
-            return True
-        low, high = np.sort([end[shown] for end in ends], axis=0)
-        half = np.asarray(self.viewer.canvas.size) / camera.zoom / 2
-        beside = np.abs(np.asarray(camera.center)[-2:] - (low + high) / 2) >= half + (high - low) / 2
-        return not beside.any() and bool((high - low).max() > _TINY * half.min())
 
     def _closed(self) -> None:
         self._let_go()
@@ -494,13 +483,7 @@ class StacksamWidget(Dock):
             what = "" if name is None else f": {action_name(name)}"
             button.setToolTip(f"{word}{what}{hint(word.lower())}")
         if session is not None:
-            self.export_part.set_context(
-                session.stack.name,
-                session.stack.n_frames,
-                session.stack.frame_shape,
-                state.object_ids,
-                self._export_folder(session),
-            )
+            self._exporter.tell(session, state)
         if not self.reviewable and any(row.n_frames > len(row.prompted) for row in state.objects):
             self.reviewable = True  # once: the user may fold it again
             self.sections[REVIEW].set_folded(False)
@@ -509,16 +492,6 @@ class StacksamWidget(Dock):
         self._tell_next()
         if not self.controller.following:
             self._thumbs.start()
-
-    def _export_folder(self, session: Session) -> Path:
-        opened = session.stack.opened.get("source")
-        folder = Path(opened).parent if isinstance(opened, str) else Path.home()
-        ours = (
-            assets.cache_dir(),
-            data_dir(),
-            assets.sample("timelapse").parent,
-        )  # where nobody looks for results
-        return Path.home() if any(folder.is_relative_to(place) for place in ours) else folder
 
     def _tell_next(self) -> None:
         """One sentence on what to do now."""
@@ -530,6 +503,8 @@ class StacksamWidget(Dock):
             opening=self._opening,
             following=self.controller.following,
             current=self.controller.current,
+            divisions=len(self.lineage.divisions.open),
+            asked=self.lineage.divisions.asked,
         )
         self.next_step.setText(text)
 
@@ -575,7 +550,7 @@ class StacksamWidget(Dock):
         """Tell the user what went wrong; the log has the rest."""
         if isinstance(error, EmitLoopError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # psygnal's wrapping of what a listener raised
-        text = f"{title}: {error}" if title else str(error)
+        text = in_the_dock(f"{title}: {error}" if title else str(error))
         if not isinstance(error, StacksamError):
             log.error("unexpected error", exc_info=error)
             head = f"{title}: " if title else ""
@@ -601,6 +576,8 @@ class StacksamWidget(Dock):
         frame = None if self.layers is None else self.layers.frame
         if self.layers is not None:
             self.review_part.set_frame(frame)
+            self.objects_part.set_frame(frame)
+            self.lineage.frame_moved(frame)
         if frame is not None and self.layers is not None:
             if self.layers.tool == "paint":
                 self.load_paint()
@@ -699,59 +676,3 @@ class StacksamWidget(Dock):
 
     def _show_help(self) -> None:
         QMessageBox.information(self, "Keys of stacksam", help_text())
-
-    # Export
-
-    def _export(self, plan: ExportPlan) -> None:
-        self._exporting.clear()
-
-        def report(done: int, total: int) -> bool:
-            self.bridge.deliver(lambda: self.export_part.set_progress(done, total))
-            return not self._exporting.is_set()
-
-        def failed(error: Exception) -> None:
-            if isinstance(error, ExportCancelledError):
-                self.export_part.cancelled(error.files)
-            else:
-                self.export_part.failed(str(error), getattr(error, "files", ()))
-                self.fail(error, "Export")
-
-        self.controller.ask(
-            lambda session: run_export(plan, session, report),
-            self.export_part.finished,
-            "Export",
-            failed=failed,
-            always=True,
-        )
-
-
-def _closer(
-    controller: Controller, bridge: Bridge, events: list[tuple[Any, Any]], exporting: threading.Event
-) -> Callable[..., None]:
-    """What is left to do when the dock is gone; holds no reference to it."""
-    application = QApplication.instance()
-    if not application.property(_WAITS):
-        application.setProperty(_WAITS, True)
-        application.aboutToQuit.connect(_wait)
-
-    def close(*_: object) -> None:
-        bridge.close()
-        if events:
-            application.aboutToQuit.disconnect(leave)
-        while events:
-            emitter, callback = events.pop()
-            emitter.disconnect(callback)
-        exporting.set()
-        controller.shut_down()
-
-    def leave() -> None:
-        close()
-        wait_for_closed()
-
-    application.aboutToQuit.connect(leave)
-    return close
-
-
-def _wait() -> None:
-    """Wait for what was asked for in docks that were closed; at the end, when no window is held up by it."""
-    wait_for_closed()

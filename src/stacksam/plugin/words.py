@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from stacksam.plugin.state import ObjectRow, State
 from stacksam.tracks.review import FINE
 
-__all__ = ["action_name", "n_unsure", "next_step", "review_note"]
+__all__ = ["action_name", "in_the_dock", "lineage_note", "n_unsure", "next_step", "review_note"]
 
 _ACTIONS = {
     "add": "prompt",
@@ -20,12 +22,42 @@ _ACTIONS = {
     "mark_absent": "not here",
     "remove_object": "removal of an object",
     "clear": "removal of all objects",
+    "link": "link to a parent",
+    "unlink": "removal of a link",
+    "swap": "swap of two objects",
+    "split_track": "cut of a track",
+    "join": "joining of two tracks",
+    "divide": "division",
+    "reject_division": "rejection of a division",
 }
+# What messages of the session call by the names of its methods.
+_METHODS = (
+    (r"split_track\((\d+), (\d+)\)", r"Cut track at frame \2, in the menu of object \1"),
+    (r"join\((\d+), (\d+)\)", r"Join \1 and \2, in the menu of the table,"),
+    (r"merge\((\d+), \[(\d+)\]\)", r"Merge"),
+    (r"\bmark_absent\b", "Not here"),
+    (r"prompt or propagate it first", "click it, or follow it, first"),
+    (r"\(object (\d+), frame (\d+)\)", r"object \1 on frame \2"),
+)
 
 
 def action_name(name: str) -> str:
     """An entry of :attr:`stacksam.Session.history` in the words of the dock."""
     return _ACTIONS.get(name, name.replace("_", " "))
+
+
+def in_the_dock(message: str) -> str:
+    """A message of the session with the names of its methods as the dock calls them."""
+    for method, words in _METHODS:
+        message = re.sub(method, words, message)
+    return message
+
+
+def lineage_note(state: State, n_open: int) -> str:
+    """How many divisions are known, and how many are to be decided on; empty without any."""
+    known = len(set(state.parents.values()))
+    parts = [_count(known, "division")] if known else []
+    return " · ".join([*parts, f"{n_open} to decide"] if n_open else parts)
 
 
 def next_step(
@@ -37,6 +69,8 @@ def next_step(
     following: bool,
     current: int,
     saved: bool = False,
+    divisions: int = 0,
+    asked: int = 0,
 ) -> str:
     """One sentence on what to do now, as HTML.
 
@@ -51,6 +85,10 @@ def next_step(
         The current object; it need not exist yet.
     saved : bool
         Whether there is a session on the image, which Start goes on with.
+    divisions : int
+        How many are proposed, and wait to be decided on.
+    asked : int
+        Parent of the one that is looked at; 0 for none.
     """
     if not has_image and not has_session:
         return "<b>Open an image</b> to begin."
@@ -62,6 +100,10 @@ def next_step(
         return "Following … look around meanwhile; a click on a wrong mask corrects it."
     if not state.objects:
         return "<b>Click an object</b> in the picture: its mask appears at once."
+    if divisions and not any(row.n_stale for row in state.objects):
+        if asked:
+            return f"Does object {asked} divide here? <b>Y</b> yes, <b>Shift-Y</b> no, <b>D</b> next."
+        return f"{_count(divisions, 'division')} to decide on: <b>D</b> goes to the next one."
     ask = "Click again to refine, or <b>N</b> and click the next object. Then "
     if state.n_frames == 1:
         return f"{ask}open <b>Export</b>."

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
         tracks_data,
     )
     from stacksam.tracks.scoring import DivisionScores, division_scores
-    from stacksam.tracks.tree import lineage_tree
+    from stacksam.tracks.tree import TreeLayout, lineage_tree, tree_layout
 
 __all__ = [
     "Daughter",
     "Division",
     "DivisionScores",
     "Event",
+    "TreeLayout",
     "accept",
     "check_lineage",
     "descendants",
@@ -50,6 +51,7 @@ __all__ = [
     "seen_frames",
     "spans_of",
     "tracks_data",
+    "tree_layout",
 ]
 
 # Public name -> the module that defines it.
@@ -58,6 +60,7 @@ _HOMES = {
     "Division": "divisions",
     "DivisionScores": "scoring",
     "Event": "lineage",
+    "TreeLayout": "tree",
     "accept": "divisions",
     "check_lineage": "lineage",
     "descendants": "lineage",
@@ -72,6 +75,7 @@ _HOMES = {
     "seen_frames": "lineage",
     "spans_of": "lineage",
     "tracks_data": "lineage",
+    "tree_layout": "tree",
 }
 
 
