@@ -29,6 +29,7 @@ _ACTIONS = {
     "join": "joining of two tracks",
     "divide": "division",
     "reject_division": "rejection of a division",
+    "set_masks": "masks by consensus",
 }
 # What messages of the session call by the names of its methods.
 _METHODS = (
@@ -36,6 +37,7 @@ _METHODS = (
     (r"join\((\d+), (\d+)\)", r"Join \1 and \2, in the menu of the table,"),
     (r"merge\((\d+), \[(\d+)\]\)", r"Merge"),
     (r"\bmark_absent\b", "Not here"),
+    (r"prompt and propagate along z first", "click one, and follow it, first"),
     (r"prompt or propagate it first", "click it, or follow it, first"),
     (r"\(object (\d+), frame (\d+)\)", r"object \1 on frame \2"),
 )
