@@ -37,6 +37,7 @@ class Finding:
         c.searching.connect(self.axes.show_search)
         c.closed.connect(self._closed)
         c.state_changed.connect(self._state_changed)
+        c.followed.connect(self._followed)
         for signal, act in (
             (self.panel.find_requested, self.find),
             (self.axes.vote_requested, self.vote),
@@ -120,6 +121,13 @@ class Finding:
             self._next = None
             self.panel.tell("")
             c.new_object()
+
+    def _followed(self) -> None:
+        """What is reviewed is an object that is there."""
+        c = self.controller
+        if self._next is not None and c.current == self._next and c.state.object_ids:
+            c.set_current(c.state.object_ids[0])
+        self._next = None
 
     def _closed(self) -> None:
         self.panel.show_search(None)

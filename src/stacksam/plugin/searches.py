@@ -178,13 +178,16 @@ class Searches:
         outcome: list[Any] = []
         due = [0.0]
 
+        def wanted() -> bool:
+            return self._searched is now and self.session is session  # which may be closed by now
+
         def tell(count: int, total: int) -> None:
             if stop.is_set() or self.session is not session:
                 raise _StoppedError
             if time.perf_counter() >= due[0]:
                 due[0] = time.perf_counter() + _TELL_SECONDS
                 news = Search(kind, count, total)
-                self._deliver(lambda: self.searching.emit(news) if self._searched is now else None)
+                self._deliver(lambda: self.searching.emit(news) if wanted() else None)
 
         def work() -> Collection[int] | None:
             try:

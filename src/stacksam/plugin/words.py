@@ -101,12 +101,17 @@ def next_step(
     if following:
         return "Following … look around meanwhile; a click on a wrong mask corrects it."
     if not state.objects:
-        return "<b>Click an object</b> in the picture: its mask appears at once."
+        return (
+            "<b>Click an object</b> in the picture: its mask appears at once. Or <b>Find all objects</b>, in "
+            "part 4."
+        )
     if divisions and not any(row.n_stale for row in state.objects):
         if asked:
             return f"Does object {asked} divide here? <b>Y</b> yes, <b>Shift-Y</b> no, <b>D</b> next."
         return f"{_count(divisions, 'division')} to decide on: <b>D</b> goes to the next one."
     ask = "Click again to refine, or <b>N</b> and click the next object. Then "
+    if current not in state.object_ids:
+        ask = "Click another object, if one is missing. Then "
     if state.n_frames == 1:
         return f"{ask}open <b>Export</b>."
     if any(_is_new(row, state.n_frames) for row in state.objects):
