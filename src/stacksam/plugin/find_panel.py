@@ -56,7 +56,7 @@ class Running(QWidget):
         if search is not None:
             self.bar.setRange(0, search.total)  # without a total the bar runs to and fro
             self.bar.setValue(search.done)
-            self.bar.setFormat("%v of %m" if search.total else "")
+            self.bar.setFormat("%v of %m masks" if search.kind == "vote" else "%p%" if search.total else "")
 
 
 class _Size(QSpinBox):
@@ -192,7 +192,7 @@ class VotePanel(QWidget):
         self.vote = QPushButton("Consensus of three axes")
         self.vote.setToolTip(
             "Follow the objects along rows and columns, too, and keep the voxels that two of the three "
-            "directions agree on; masks that change are accepted"
+            "directions agree on; masks that change are accepted. It takes several times as long as Follow"
         )
         self.vote.clicked.connect(lambda *_: self.vote_requested.emit())
         self.running = Running()
