@@ -202,16 +202,18 @@ def test_a_consensus_replaces_masks_as_one_action(volume, monkeypatch, qtbot):
 
     def vote(session, *, progress):
         progress(1, 2)
-        return Consensus((Mask(3, 1, mask), Mask(4, 1, mask)), {1: 0.5})
+        return Consensus(tuple(Mask(frame, 1, mask) for frame in (3, 4, 5)), {1: 0.5})
 
     monkeypatch.setattr("stacksam.tracks.consensus.consensus", vote)
     assert volume.vote_part.isVisibleTo(volume.follow_part)
-    before = volume.controller.session.mask(1, 3)
+    before, accepted = (volume.controller.session.mask(1, frame) for frame in (3, 5))
+    volume.controller.accept(1, [5])
     volume.vote_part.vote.click()
     settle(volume, qtbot)
     session = volume.controller.session
     assert np.array_equal(session.mask(1, 3), mask)
-    assert session.locked_frames(1) == (3, 4)
+    assert session.locked_frames(1) == (3, 4, 5)
+    assert np.array_equal(session.mask(1, 5), accepted)
     text = volume.vote_part.outcome.text()
     assert "2 masks changed; the axes agree to 50%" in text
     assert "Look at object 1" in text

@@ -139,7 +139,10 @@ class Searches:
         self._search("find", act, done)
 
     def vote(self, done: Callable[[Vote], None]) -> None:
-        """Follow all objects of a volume along the other axes, and keep what two of three say."""
+        """Follow all objects of a volume along the other axes, and keep what two of three say.
+
+        Accepted frames stay as they are.
+        """
 
         def act(session: Session, tell: Tell) -> tuple[Vote, Collection[int] | None]:
             from stacksam.tracks.consensus import consensus
@@ -147,11 +150,12 @@ class Searches:
             tell(0, 0)
             found = consensus(session, progress=tell)
             tell(0, 0)
-            if found.masks:
-                session.set_masks(*found.masks)
-            changed = {mask.object_id for mask in found.masks}
-            self._forget_changes(changed)
-            return Vote(len(found.masks), dict(found.agreement)), None  # overlaps of others change, too
+            locked = {i: set(session.locked_frames(i)) for i in session.object_ids}
+            masks = [mask for mask in found.masks if mask.frame not in locked[mask.object_id]]
+            if masks:
+                session.set_masks(*masks)
+            self._forget_changes({mask.object_id for mask in masks})
+            return Vote(len(masks), dict(found.agreement)), None  # overlaps of others change, too
 
         self._search("vote", act, done)
 
