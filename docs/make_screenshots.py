@@ -289,6 +289,18 @@ def find_menu(parent: Any, title: str) -> QMenu:
     raise SystemExit(f"there is no menu {title!r} among {titles}; is the plugin installed?")
 
 
+def find(studio: Studio) -> None:
+    """All cells of the first frame at once, which are taken back."""
+    dock = studio.dock
+    dock.find_part.fold.setChecked(True)
+    dock.find_part.find.click()
+    studio.wait(dock.find_part.outcome.isVisible)
+    studio.shoot("find")
+    dock.commands.undo()
+    studio.settle()
+    dock.find_part.fold.setChecked(False)
+
+
 def prompts(studio: Studio, truth: Any) -> None:
     """Objects of the first frame."""
     dock = studio.dock
@@ -449,6 +461,7 @@ def main(folder: Path) -> None:
     truth = read_labels(sample("timelapse_labels")).data[:]
     studio = Studio(folder)
     begin(studio)
+    find(studio)
     prompts(studio, truth)
     follow(studio)
     review(studio, truth)

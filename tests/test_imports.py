@@ -84,7 +84,8 @@ ALLOWED = {
         "prompt_files",
         "runs",
     },
-    "plugin": {"network", "session", "tracks", "io", "metrics", "evaluate", "batch"},
+    "plugin": {"network", "session", "tracks", "io", "metrics", "evaluate", "batch"}
+    | {"comparison", "comparison_files"},
 }
 SHARED = {"errors", "assets"}
 

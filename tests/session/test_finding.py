@@ -199,6 +199,25 @@ def test_bad_options_are_told_by_the_call(session, options, words):
         find_and_follow(session, **options)
 
 
+@pytest.mark.parametrize("search", [find_objects, finding.estimate_size])
+def test_a_step_that_raises_ends_the_search(session, search):
+    """It is called before each part, so a search can be cancelled in the middle."""
+    calls = []
+
+    class EnoughError(Exception):
+        pass
+
+    def step():
+        calls.append(None)
+        if len(calls) == 2:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        search(session, 0, step=step)
+    assert len(calls) == 2
+    assert session.history == ()
+
+
 def test_bad_frames_are_told_by_the_call(session):
     for options in ({"first": 9}, {"first": 3, "last": 2}, {"every": -1}, {"every": 1.5}):
         with pytest.raises(InputError):

@@ -82,8 +82,9 @@ class LayerChoice:
         Index along each dimension that is none of the above, nor rows and columns; at `level`.
     level : int
         Resolution level of a multiscale layer; 0 is the full size.
-    intensity : {"auto", "contrast"} or (low, high)
-        Mapping to what the model sees: percentiles, the contrast limits of the layer, or given values.
+    intensity : {"auto", "contrast"}, (low, high) or str
+        Mapping to what the model sees: percentiles, the contrast limits of the layer, given values, or a
+        preset (:func:`stacksam.session.presets.read_preset`).
         RGB layers have no contrast limits: there, "contrast" is "auto".
     """
 
@@ -93,7 +94,7 @@ class LayerChoice:
     channels: tuple[int, ...] = ()
     at: dict[int, int] = field(default_factory=dict, hash=False)
     level: int = 0
-    intensity: Literal["auto", "contrast"] | tuple[float, float] = "auto"
+    intensity: str | tuple[float, float] = "auto"
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,10 @@ class Commands:
         numbers = {i: i if i >= unused else next(others) for i in ids}
         self.controller.add(*(compact(Mask(frame, numbers[i], labels == i)) for i in ids))
 
+    def find_all(self) -> None:
+        """Make an object of everything on this frame that looks like one."""
+        self.dock.finding.find()
+
     def follow(self) -> None:
         """Follow as the panel says."""
         which, reach = self.dock.follow_part.which.currentData(), self.dock.follow_part.reach_name()

@@ -20,6 +20,7 @@ from stacksam.errors import InputError
 from stacksam.plugin.edits import Edits
 from stacksam.plugin.engine import Deliver, Engine, Stream, wait_for_closed
 from stacksam.plugin.progress import Meter, News, Progress
+from stacksam.plugin.searches import Searches
 from stacksam.plugin.state import EMPTY, Snapshots, State
 from stacksam.session.models import Model, load_model
 from stacksam.session.plan import Direction
@@ -83,7 +84,7 @@ class Span:
     last: int | None = None
 
 
-class Controller(Edits):
+class Controller(Edits, Searches):
     """The state behind the windows: one session, one current object, one thread that computes.
 
     Parameters
@@ -503,8 +504,9 @@ class Controller(Edits):
         self._engine.start(stream)
 
     def cancel(self) -> None:
-        """End the pass after the frame in progress."""
+        """End the pass after the frame in progress, and a search."""
         self._engine.cancel()
+        self.stop_search()
 
     # Other work for the thread
 

@@ -15,7 +15,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from stacksam.plugin.compare_panel import ComparePanel
 from stacksam.plugin.export import ExportPanel
+from stacksam.plugin.find_panel import FindPanel, VotePanel
 from stacksam.plugin.image_panel import ImagePanel
 from stacksam.plugin.keys import hint
 from stacksam.plugin.lineage_panel import LineagePanel
@@ -55,6 +57,13 @@ class Dock(QWidget):
         self.review_part = ReviewPanel()
         self.lineage_part = LineagePanel()
         self.export_part = ExportPanel()
+        self.find_part, self.vote_part, self.compare_part = FindPanel(), VotePanel(), ComparePanel()
+        for part, further in (
+            (self.prompt_part, self.find_part),
+            (self.follow_part, self.vote_part),
+            (self.review_part, self.compare_part),
+        ):
+            part.layout().addWidget(further)
         self.next_step = QLabel()
         self.next_step.setWordWrap(True)
         self.next_step.setAlignment(Qt.AlignmentFlag.AlignVCenter)

@@ -27,16 +27,18 @@ from qtpy.QtWidgets import (
 from stacksam.errors import InputError
 from stacksam.plugin.choice import AxisChoice, LayerChoice, default_choice, layer_axes
 from stacksam.plugin.panels import fill
+from stacksam.session.presets import preset_names, read_preset
 
-__all__ = ["CT_WINDOWS", "ImagePanel"]
+__all__ = ["ImagePanel"]
 
-CT_WINDOWS = {
-    "CT soft tissue (−160 … 240)": (-160.0, 240.0),
-    "CT lung (−1350 … 150)": (-1350.0, 150.0),
-    "CT bone (−450 … 1050)": (-450.0, 1050.0),
-    "CT brain (0 … 80)": (0.0, 80.0),
+_WINDOWS = {
+    "ct-lung": "CT lung",
+    "ct-bone": "CT bone",
+    "ct-soft-tissue": "CT soft tissue",
+    "ct-brain": "CT brain",
+    "ct-liver": "CT liver",
+    "mr": "MR",
 }
-"""Windows of CT in Hounsfield units, as radiologists commonly set them."""
 _PREVIEW = 132
 _KINDS = {"t": "time", "z": "depth"}
 
@@ -57,7 +59,11 @@ class ImagePanel(QWidget):
         self.others: dict[int, QSpinBox] = {}
         self.intensity = QComboBox()
         self.intensity.setToolTip("One mapping for the whole stack, so that bleaching stays what it is")
-        for box in (self.layer_box, self.frames, self.intensity, *self.channels):
+        self.window = QComboBox()
+        self.window.setToolTip("For CT in Hounsfield units, as radiology has its windows; for MR percentiles")
+        for name in preset_names():
+            self.window.addItem(_window_title(name), name)
+        for box in (self.layer_box, self.frames, self.intensity, self.window, *self.channels):
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # long names are cut
             box.setMinimumWidth(60)
         self.low, self.high = QLineEdit(), QLineEdit()
@@ -92,6 +98,7 @@ class ImagePanel(QWidget):
         self._form.addRow(self._others_row)
         self._form.addRow("Brightness", self.intensity)
         self._form.addRow("", self._range_row)
+        self._form.addRow("Window", self.window)
         self._form.addRow("Model sees", self.preview)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -100,9 +107,11 @@ class ImagePanel(QWidget):
         layout.addWidget(self.start)
         self._axes: tuple[AxisChoice, ...] = ()
         self._base = LayerChoice()
+        self._rgb = False
         self.layer_box.currentIndexChanged.connect(self.layer_chosen)
         self.frames.currentIndexChanged.connect(self._frames_chosen)
         self.intensity.currentIndexChanged.connect(self._intensity_chosen)
+        self.window.currentIndexChanged.connect(self.choice_changed)
         for box in self.channels:
             box.currentIndexChanged.connect(self.choice_changed)
         self._form.setRowVisible(self.found, False)
@@ -161,13 +170,19 @@ class ImagePanel(QWidget):
         fill(self.frames, items or [("a single frame", None)])
         wanted = (self._base.frame_dim, self._base.kind)
         self._select(self.frames, next((i for i, (_, v) in enumerate(items) if v == wanted), 0))
+        self._rgb = layer.rgb
+        self._frames_chosen()
+
+    def _offer_brightness(self) -> None:
+        """Offer what fits: windows of CT and MR only where frames lie along z."""
         brightness: list[tuple[str, object]] = [("automatic (0.1 to 99.9 %)", "auto")]
-        if not layer.rgb:
+        if not self._rgb:
             brightness.append(("as displayed", "contrast"))
-        brightness += list(CT_WINDOWS.items())
+        frame = self.frames.currentData()
+        if not self._rgb and frame is not None and frame[1] == "z":
+            brightness.append(("a window for CT or MR", "window"))
         brightness.append(("from … to …", "range"))
         fill(self.intensity, brightness)
-        self._frames_chosen()
 
     def choice(self) -> LayerChoice:
         """What the user chose.
@@ -195,11 +210,12 @@ class ImagePanel(QWidget):
             intensity=self._intensity(),
         )
 
-    def _intensity(self) -> Literal["auto", "contrast"] | tuple[float, float]:
+    def _intensity(self) -> str | tuple[float, float]:
         value = self.intensity.currentData()
+        if value == "window":
+            return str(self.window.currentData())
         if value != "range":
-            chosen: Literal["auto", "contrast"] | tuple[float, float] = value or "auto"
-            return chosen
+            return str(value or "auto")
         try:
             low, high = float(self.low.text()), float(self.high.text())
         except ValueError:
@@ -225,6 +241,7 @@ class ImagePanel(QWidget):
                 numbers: list[tuple[str, object]] = [(str(c), c) for c in range(count)]
                 fill(box, numbers if place == 0 else [("none", None), *numbers])
         self._offer_others({dim, channel})
+        self._offer_brightness()
         self._intensity_chosen()
 
     def _offer_others(self, taken: set[int | None]) -> None:
@@ -245,6 +262,7 @@ class ImagePanel(QWidget):
 
     def _intensity_chosen(self) -> None:
         self._form.setRowVisible(self._range_row, self.intensity.currentData() == "range")
+        self._form.setRowVisible(self.window, self.intensity.currentData() == "window")
         self.choice_changed.emit()
 
     def show_preview(self, picture: NDArray[np.float32] | None) -> None:
@@ -287,3 +305,15 @@ def _row(*widgets: Any) -> QWidget:
     for widget in widgets:
         layout.addWidget(widget)
     return row
+
+
+def _window_title(name: str) -> str:
+    """What a preset is called, and which values it shows."""
+    preset = read_preset(name)
+    title = _WINDOWS.get(name, name)
+    if preset.window is not None:
+        low, high = (f"{value:g}".replace("-", "−") for value in preset.window)
+        return f"{title} ({low} … {high} HU)"
+    if preset.percentiles is not None:
+        return f"{title} ({preset.percentiles[0]:g} to {preset.percentiles[1]:g} % above 0)"
+    return title

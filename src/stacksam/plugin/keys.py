@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["KEYS", "Key", "bind_keys", "help_text", "hint"]
+__all__ = ["KEYS", "Key", "bind_keys", "help_text", "hint", "key_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,9 @@ KEYS: tuple[Key, ...] = (
     Key("Shift-S", "tool_lasso", "lasso tool"),
     Key("Shift-B", "tool_paint", "brush: edit the mask of the current object"),
     Key("C", "next_candidate", "another mask for the last click"),
+    Key("Shift-F", "find_all", "find all objects on this frame"),
     Key("Alt-F", "follow", "follow, as set in the panel"),
-    Key("Escape", "cancel", "stop following"),
+    Key("Escape", "cancel", "stop following, or looking for objects"),
     Key("K", "accept", "accept this frame, or the selected frames"),
     Key("Shift-K", "accept_all", "accept all frames of the current object"),
     Key("Shift-X", "mark_absent", "the object is not on this frame, or the selected frames"),
@@ -57,6 +58,11 @@ KEYS: tuple[Key, ...] = (
 def hint(action: str) -> str:
     """The key of an action in brackets, for a tooltip; empty if it has none."""
     return next((f" ({key.key})" for key in KEYS if key.action == action), "")
+
+
+def key_of(action: str) -> str:
+    """The key of an action as it is written on keyboards; empty if it has none."""
+    return next((key.key.replace("Control", "Ctrl") for key in KEYS if key.action == action), "")
 
 
 def help_text() -> str:

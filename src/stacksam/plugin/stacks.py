@@ -19,6 +19,7 @@ from stacksam.io._lazy import LazyImage, _full_key, lazy_image
 from stacksam.io.images import open_image
 from stacksam.plugin.choice import AxisChoice, LayerChoice, default_choice, layer_axes
 from stacksam.plugin.coords import Placement
+from stacksam.session.presets import read_preset
 from stacksam.session.stack import Stack, open_stack
 
 __all__ = ["AxisChoice", "LayerChoice", "default_choice", "layer_axes", "opener_of", "stack_of"]
@@ -90,7 +91,7 @@ class _Opening:
     frame_axis: str | None  # None without a dimension of frames
     at: dict[str, int]
     channels: tuple[int, ...] | None
-    intensity: tuple[float, float] | None
+    intensity: tuple[float, float] | str | None
     spacing: dict[str, float]
     units: dict[str, str | None]
     told: bool  # whether spacing and units are more than napari's defaults
@@ -123,10 +124,13 @@ def _read_layer(layer: Any, choice: LayerChoice) -> _Opening:
         _LayerArray(data, np.dtype(layer.dtype), fixed), axes, name=layer.name, source=name, rgb=layer.rgb
     )
     intensity = choice.intensity
+    pair: tuple[float, float] | str | None
     if intensity == "auto" or (intensity == "contrast" and layer.rgb):
         pair = None
     elif intensity == "contrast":
         pair = (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
+    elif isinstance(intensity, str):
+        pair = read_preset(intensity).name
     else:
         pair = (float(intensity[0]), float(intensity[1]))
     keys = (choice.kind, "y", "x")

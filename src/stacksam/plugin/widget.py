@@ -25,12 +25,14 @@ from stacksam.plugin.bridge import Bridge
 from stacksam.plugin.choice import LayerChoice
 from stacksam.plugin.closing import closer
 from stacksam.plugin.commands import Commands
+from stacksam.plugin.comparing import Comparing
 from stacksam.plugin.config import read_config
 from stacksam.plugin.controller import Controller, Opening
 from stacksam.plugin.coords import Placement, shown_index
 from stacksam.plugin.dock import FOLLOW, REVIEW, Dock
 from stacksam.plugin.exporter import Exporter
 from stacksam.plugin.file_axes import FileAxes, axes_of_file, place_like, says_nothing
+from stacksam.plugin.finding import Finding
 from stacksam.plugin.keys import KEYS, bind_keys, help_text, hint
 from stacksam.plugin.labels_view import LabelsView
 from stacksam.plugin.layers import SessionLayers
@@ -80,6 +82,8 @@ class StacksamWidget(Dock):
         self.layers: SessionLayers | None = None
         self.commands = Commands(self)
         self.lineage = LineageView(self)
+        self.finding = Finding(self)
+        self.comparing = Comparing(self)
         self._image: Image | None = None
         self._choice: LayerChoice | None = None
         self._watched: Image | None = None  # the one that is described
@@ -177,6 +181,7 @@ class StacksamWidget(Dock):
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         active = self.viewer.layers.selection.active
         self.image_part.set_layers(images, active if isinstance(active, Image) else None)
+        self.comparing.layers_changed()
         self._tell_next()
 
     @tells("fail")
@@ -367,6 +372,8 @@ class StacksamWidget(Dock):
         self.model_part.refresh()
         self._current_changed(self.controller.current)
         self.lineage.opened(session)
+        self.finding.opened(session)
+        self.comparing.layers_changed()
         self._measure(session)
 
     def _make_layers(self, session: Session) -> None:

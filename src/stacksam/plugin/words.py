@@ -29,6 +29,7 @@ _ACTIONS = {
     "join": "joining of two tracks",
     "divide": "division",
     "reject_division": "rejection of a division",
+    "set_masks": "masks by consensus",
 }
 # What messages of the session call by the names of its methods.
 _METHODS = (
@@ -36,6 +37,7 @@ _METHODS = (
     (r"join\((\d+), (\d+)\)", r"Join \1 and \2, in the menu of the table,"),
     (r"merge\((\d+), \[(\d+)\]\)", r"Merge"),
     (r"\bmark_absent\b", "Not here"),
+    (r"prompt and propagate along z first", "click one, and follow it, first"),
     (r"prompt or propagate it first", "click it, or follow it, first"),
     (r"\(object (\d+), frame (\d+)\)", r"object \1 on frame \2"),
 )
@@ -99,12 +101,17 @@ def next_step(
     if following:
         return "Following … look around meanwhile; a click on a wrong mask corrects it."
     if not state.objects:
-        return "<b>Click an object</b> in the picture: its mask appears at once."
+        return (
+            "<b>Click an object</b> in the picture: its mask appears at once. Or <b>Find all objects</b>, in "
+            "part 4."
+        )
     if divisions and not any(row.n_stale for row in state.objects):
         if asked:
             return f"Does object {asked} divide here? <b>Y</b> yes, <b>Shift-Y</b> no, <b>D</b> next."
         return f"{_count(divisions, 'division')} to decide on: <b>D</b> goes to the next one."
     ask = "Click again to refine, or <b>N</b> and click the next object. Then "
+    if current not in state.object_ids:
+        ask = "Click another object, if one is missing. Then "
     if state.n_frames == 1:
         return f"{ask}open <b>Export</b>."
     if any(_is_new(row, state.n_frames) for row in state.objects):

@@ -7,7 +7,8 @@ models from a grid of clicks (:mod:`stacksam.session.automatic_masks`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ from stacksam.session.prompts import check_frame, check_integer
 from stacksam.session.proposals import Proposal, suppress
 
 if TYPE_CHECKING:
+    from stacksam.session.models import Model
     from stacksam.session.session import Session
     from stacksam.session.update import Update
 
-__all__ = ["SIZES", "estimate_size", "find_and_follow", "find_objects"]
+__all__ = ["SIZES", "Step", "estimate_size", "find_and_follow", "find_objects", "usual_score"]
 
 MIN_AREA = 20
 _SCORES = {"nano": 0.65, "official": 0.8}  # by which F1 on procedural clips was best; the reference's default
@@ -30,6 +32,8 @@ _TRACKED = 0.3  # a proposal that shares more of its pixels, or of a tracked mas
 _CROPPED = 1536  # pixels; frames of longer sides are looked at in crops, too
 SIZES = (4, 2048)
 """Least and largest typical diameter in pixels."""
+Step = Callable[[], object]
+"""Called before each part of a search. What it raises ends the search and is passed on."""
 
 
 def find_objects(
@@ -43,6 +47,7 @@ def find_objects(
     region: BBox | None = None,
     skip_tracked: bool = True,
     masks: AutomaticMasks | None = None,
+    step: Step | None = None,
 ) -> list[Proposal]:
     """Proposals of all objects on a frame; nothing is added to the session (see :meth:`Session.add_found`).
 
@@ -64,6 +69,9 @@ def find_objects(
     masks : AutomaticMasks, optional
         Choices of the automatic mask generator, for official models; by default the reference's, with crops
         where frames are larger than 1536 pixels.
+    step : callable, optional
+        Called without arguments before each part of the search, the more parts the larger the frame. What it
+        raises ends the search.
 
     Returns
     -------
@@ -81,9 +89,9 @@ def find_objects(
     if session.model.config.dense_head:
         if masks is not None:
             raise InputError(f"masks is for official models; {session.model.name} has a head of its own kind")
-        found = _densely(session, frame, size, min_score, where)
+        found = _densely(session, frame, size, min_score, where, step)
     else:
-        found = _by_grid(session, frame, size, min_score, region and where, masks)
+        found = _by_grid(session, frame, size, min_score, region and where, masks, step)
     taken = _tracked(session, frame) if skip_tracked else []
     found = suppress(
         (p for p in found if p.area <= (max_area or math.inf)), taken=taken, taken_threshold=_TRACKED
@@ -91,8 +99,17 @@ def find_objects(
     return [p for p in found if p.area >= min_area and _inside(p.centre, where)]
 
 
-def estimate_size(session: Session, frame: int, *, region: BBox | None = None) -> float | None:
+def usual_score(model: Model) -> float:
+    """The least predicted IoU of a proposal that :func:`find_objects` takes with a model by default."""
+    return _SCORES["nano" if model.config.dense_head else "official"]
+
+
+def estimate_size(
+    session: Session, frame: int, *, region: BBox | None = None, step: Step | None = None
+) -> float | None:
     """Typical diameter of the objects on a frame in pixels, in steps of some 1.5; None where there are none.
+
+    `region` and `step` are as for :func:`find_objects`.
 
     Raises
     ------
@@ -103,7 +120,7 @@ def estimate_size(session: Session, frame: int, *, region: BBox | None = None) -
     where = _check_region(region, session.stack.frame_shape)
     if not session.model.config.dense_head:
         raise InputError(f"{session.model.name} has no dense head to estimate sizes with; give the size")
-    pitch = _finder(session).best_pitch(frame, where, _SCORES["nano"])
+    pitch = _finder(session, step).best_pitch(frame, where, _SCORES["nano"])
     return None if pitch is None else size_of(pitch)
 
 
@@ -177,16 +194,32 @@ def find_and_follow(
 
 
 def _densely(
-    session: Session, frame: int, size: float | None, min_score: float | None, region: BBox
+    session: Session,
+    frame: int,
+    size: float | None,
+    min_score: float | None,
+    region: BBox,
+    step: Step | None,
 ) -> list[Proposal]:
-    finder = _finder(session)
+    finder = _finder(session, step)
     least = _SCORES["nano"] if min_score is None else min_score
     pitch = finder.best_pitch(frame, region, _SCORES["nano"]) if size is None else pitch_of(size)
     return [] if pitch is None else finder.find(frame, region, pitch, least)
 
 
-def _finder(session: Session) -> DenseFinder:
-    return DenseFinder(session.model, session.stack, session.encoder, session.guard)
+def _finder(session: Session, step: Step | None) -> DenseFinder:
+    return DenseFinder(session.model, session.stack, session.encoder, _stepping(session, step))
+
+
+def _stepping(session: Session, step: Step | None) -> Callable[[], AbstractContextManager[object]]:
+    """The guard of a session, which is asked for before each part of a search, with a step before it."""
+
+    def guard() -> AbstractContextManager[object]:
+        if step is not None:
+            step()
+        return session.guard()
+
+    return guard
 
 
 def _by_grid(
@@ -196,6 +229,7 @@ def _by_grid(
     min_score: float | None,
     region: BBox | None,
     masks: AutomaticMasks | None,
+    step: Step | None,
 ) -> list[Proposal]:
     shape = session.stack.frame_shape
     if masks is None:
@@ -206,7 +240,7 @@ def _by_grid(
             masks = replace(masks, points_per_side=min(max(wanted, 8), 128))
     if min_score is not None:
         masks = replace(masks, pred_iou_thresh=min_score)
-    generator = MaskGenerator(session.model, session.stack, session.encoder, session.guard)
+    generator = MaskGenerator(session.model, session.stack, session.encoder, _stepping(session, step))
     return generator.generate(frame, masks, region)
 
 
