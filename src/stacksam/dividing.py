@@ -6,6 +6,7 @@ and leave there. Everything follows from a seed, so figures that were measured o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -231,7 +232,7 @@ def _daughter(rng: np.random.Generator, mother: _Cell, number: int, sign: int) -
     return one
 
 
-def _push_apart(cells: list[_Cell]) -> None:
+def _push_apart(cells: Sequence[_Cell]) -> None:
     """Move cells that overlap away from each other, all at once, a few times."""
     if not cells:
         return

@@ -119,7 +119,8 @@ def _check(n_times: int, n_start: int, n_dividing: int, spacing: float, size: Ar
         raise InputError(f"spacing is {spacing}; use a distance of planes above 0 and up to {_RADIUS} pixels")
     if n_start < 1 or not 0 <= n_dividing <= n_start:
         raise InputError(
-            f"{n_start} cells of which {n_dividing} divide cannot be; use at least one, and no more that divide"
+            f"{n_start} cells of which {n_dividing} divide cannot be; use at least one, and no "
+            "more that divide"
         )
     if size[0] < 3 * _RADIUS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Tracks: review scores, lineages and divisions.
+"""Tracks: review scores, lineages, divisions, and following in four dimensions.
 
 As in :mod:`stacksam`, the names load their modules on first use.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         propose_divisions,
         reject,
     )
+    from stacksam.tracks.four_d import VolumeFollower, VolumePrompt, VolumeUpdate
     from stacksam.tracks.lineage import (
         Event,
         check_lineage,
@@ -30,12 +31,17 @@ if TYPE_CHECKING:
     )
     from stacksam.tracks.scoring import DivisionScores, division_scores
     from stacksam.tracks.tree import lineage_tree
+    from stacksam.tracks.volumes import Volumes, open_volumes
 
 __all__ = [
     "Daughter",
     "Division",
     "DivisionScores",
     "Event",
+    "VolumeFollower",
+    "VolumePrompt",
+    "VolumeUpdate",
+    "Volumes",
     "accept",
     "check_lineage",
     "descendants",
@@ -44,6 +50,7 @@ __all__ = [
     "follow_with_divisions",
     "generations",
     "lineage_tree",
+    "open_volumes",
     "propose_divisions",
     "reject",
     "roots",
@@ -58,6 +65,10 @@ _HOMES = {
     "Division": "divisions",
     "DivisionScores": "scoring",
     "Event": "lineage",
+    "VolumeFollower": "four_d",
+    "VolumePrompt": "four_d",
+    "VolumeUpdate": "four_d",
+    "Volumes": "volumes",
     "accept": "divisions",
     "check_lineage": "lineage",
     "descendants": "lineage",
@@ -66,6 +77,7 @@ _HOMES = {
     "follow_with_divisions": "divisions",
     "generations": "lineage",
     "lineage_tree": "tree",
+    "open_volumes": "volumes",
     "propose_divisions": "divisions",
     "reject": "divisions",
     "roots": "lineage",

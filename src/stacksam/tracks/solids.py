@@ -139,7 +139,7 @@ def without_crumbs(solid: Solid) -> Solid:
 def two_parts(solid: Solid, spacing: Spacing) -> tuple[Solid, Solid] | None:
     """Two parts of comparable size that an object falls into, or would but for a neck between them.
 
-    To look for a neck, shells are taken off until two cores are left; each voxel then goes with the nearer one.
+    To look for a neck, shells are taken off until two cores are left; each voxel goes with the nearer one.
     """
     parts, count = ndimage.label(solid.mask)
     if count > 1:
