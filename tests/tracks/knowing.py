@@ -1,12 +1,13 @@
 """In place of a Predictor: one that knows the true volumes, in both directions of frames.
 
-It follows whatever its last mask mostly covers. A parent that has divided becomes both daughters, and daughters become
-their parent where time goes back; so what is tested is what is made of the masks, and not how good they are.
+It follows whatever its last mask covers. A parent that has divided becomes both daughters, and daughters
+become their parent where time goes back; so what is tested is what is made of masks, not how good they are.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from random_model import DiscPredictor
@@ -17,7 +18,7 @@ from stacksam.session.prompts import Mask, Point
 
 class Oracle(DiscPredictor):
     truth = np.zeros((1, 1, 1, 1), int)  # (T, Z, H, W)
-    daughters: dict = {}  # of parents
+    daughters: ClassVar[dict] = {}  # of parents
 
     def _labels(self, frame):
         at = {axis: self.stack.at.get(axis, 0) for axis in "tz"} | {self.stack.frame_axis: frame}

@@ -18,8 +18,8 @@ Spacing: TypeAlias = tuple[float, float, float]
 
 COMPARABLE = 0.2  # of the larger part's volume, at least
 _CRUMB = 0.05  # of the largest part's volume; less is dropped
-_NECK = 0.35  # radii of the object that are taken off to see whether a neck holds two parts together
-_CORE = 0.25  # of the volume that has to be left in both parts together then
+_NECK = 0.45  # radii of the object that are taken off to see whether a neck holds two parts together
+_CORE = 0.1  # of the volume that has to be left in both parts together then
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def two_parts(solid: Solid, spacing: Spacing) -> tuple[Solid, Solid] | None:
     padded = np.pad(solid.mask, 1)  # at its box it ends, too
     depth = ndimage.distance_transform_edt(padded, sampling=spacing)[1:-1, 1:-1, 1:-1]
     radius = solid.diameter(spacing) / 2
-    for share in np.linspace(0, _NECK, 6)[1:]:
+    for share in np.linspace(0, _NECK, 10)[1:]:
         cores, count = ndimage.label(depth > share * radius)
         if count < 2:
             continue
