@@ -38,7 +38,8 @@ from stacksam.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from stacksam.session.models import Model
-    from stacksam.tracks.four_d import VolumeFollower, VolumePrompt
+    from stacksam.tracks.four_d import VolumeFollower
+    from stacksam.tracks.volume_update import VolumePrompt
     from stacksam.tracks.volumes import Volumes
 
 __all__ = ["segment4d"]
@@ -217,7 +218,7 @@ def _show(summary: dict[str, Any], follower: VolumeFollower) -> None:
 def _point(text: str, positive: bool) -> tuple[str, VolumePrompt]:
     from stacksam.prompt_files import numbers_from_text
     from stacksam.session.prompts import Point
-    from stacksam.tracks.four_d import VolumePrompt
+    from stacksam.tracks.volume_update import VolumePrompt
 
     origin = f"--{'point' if positive else 'negative'} {text}"
     time, z, object_id, y, x = numbers_from_text(text, _POINT, origin, 3)
@@ -227,7 +228,7 @@ def _point(text: str, positive: bool) -> tuple[str, VolumePrompt]:
 def _box(text: str) -> tuple[str, VolumePrompt]:
     from stacksam.prompt_files import numbers_from_text
     from stacksam.session.prompts import Box
-    from stacksam.tracks.four_d import VolumePrompt
+    from stacksam.tracks.volume_update import VolumePrompt
 
     time, z, object_id, y0, x0, y1, x1 = numbers_from_text(text, _BOX, f"--box {text}", 3)
     return f"--box {text}", VolumePrompt(time, Box(z, object_id, (y0, x0, y1, x1)))
@@ -235,7 +236,7 @@ def _box(text: str) -> tuple[str, VolumePrompt]:
 
 def _table(path: Path) -> list[tuple[str, VolumePrompt]]:
     from stacksam.prompt_files import number_from, prompt_from_row, read_rows
-    from stacksam.tracks.four_d import VolumePrompt
+    from stacksam.tracks.volume_update import VolumePrompt
 
     found = []
     for origin, row in read_rows(path):
@@ -250,7 +251,7 @@ def _from_labels(path: Path, volumes: Volumes, time: int) -> list[tuple[str, Vol
 
     from stacksam.io import read_labels
     from stacksam.session.prompts import Mask, compact
-    from stacksam.tracks.four_d import VolumePrompt
+    from stacksam.tracks.volume_update import VolumePrompt
 
     with read_labels(path, axes=None) as image:
         sizes = [size for axis, size in image.sizes.items() if axis not in "yx" and size > 1]
@@ -281,7 +282,7 @@ def _from_labels(path: Path, volumes: Volumes, time: int) -> list[tuple[str, Vol
 
 def _checked(given: list[tuple[str, VolumePrompt]], volumes: Volumes) -> list[VolumePrompt]:
     """The prompts; an error says where the one was written that does not fit."""
-    from stacksam.tracks.four_d import check_prompts
+    from stacksam.tracks.volume_update import check_prompts
 
     if not given:
         raise InputError(

@@ -36,7 +36,7 @@ def world():
         else:
             ball(truth[t], 2, 3, 14, 17 - t, 6)
             ball(truth[t], 3, 3, 14, 31 + t, 6)
-        ball(truth[t], 4, 2 + t / 2, 34, 12 + 3 * t, 6)
+        ball(truth[t], 4, 3 + t / 4, 34, 12 + 3 * t, 4)  # three planes, carried on one
     return truth
 
 
@@ -181,7 +181,7 @@ def test_objects_of_the_other_direction_keep_their_voxels(follower):
 
 
 def test_two_objects_that_claim_the_same_cell_do_not_share_it(follower):
-    z = 2
+    z = 3
     half = TRUTH[0, z] == 4
     upper = half & (np.arange(SIDE)[:, None] < 34)
     run = follower([VolumePrompt(0, Mask(z, 4, half & ~upper)), VolumePrompt(0, Mask(z, 5, upper))])
@@ -219,12 +219,12 @@ def test_a_flicker_is_no_division(follower):
     np.testing.assert_array_equal(run.labels.array[...] == 1, truth == 1)
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_direction_in_time(follower, direction):
     run = follower(masks(2, 4), direction=direction)
     list(run.follow())
     seen = np.flatnonzero((run.labels.array[...] == 4).any(axis=(1, 2, 3))).tolist()
-    assert seen == {"forward": [2, 3], "backward": [0, 1, 2], "both": [0, 1, 2, 3]}[direction]
+    assert seen == {"forward": [2, 3], "backward": [0, 1, 2]}[direction]
     assert run.steps_left == 0
 
 

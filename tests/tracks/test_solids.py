@@ -35,6 +35,8 @@ def test_sets_of_voxels(one, other):
     assert a.shared(b) == b.shared(a) == (one & other).sum()
     assert a.iou(b) == pytest.approx((one & other).sum() / (one | other).sum())
     np.testing.assert_array_equal(whole(a.joined(b)), one | other)
+    left = a.without([b])
+    np.testing.assert_array_equal(np.zeros(SHAPE, bool) if left is None else whole(left), one & ~other)
     np.testing.assert_allclose(a.centre(SPACING), np.argwhere(one).mean(0) * SPACING)
     planes = ((z, (0, 0, *SHAPE[1:]), one[z]) for z in range(SHAPE[0]))
     assert Solid.stacked(planes).bbox == a.bbox

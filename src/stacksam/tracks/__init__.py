@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         propose_divisions,
         reject,
     )
-    from stacksam.tracks.four_d import VolumeFollower, VolumePrompt, VolumeUpdate
+    from stacksam.tracks.four_d import VolumeFollower
     from stacksam.tracks.lineage import (
         Event,
         check_lineage,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from stacksam.tracks.scoring import DivisionScores, division_scores
     from stacksam.tracks.tree import lineage_tree
+    from stacksam.tracks.volume_update import VolumePrompt, VolumeUpdate
     from stacksam.tracks.volumes import Volumes, open_volumes
 
 __all__ = [
@@ -66,8 +67,8 @@ _HOMES = {
     "DivisionScores": "scoring",
     "Event": "lineage",
     "VolumeFollower": "four_d",
-    "VolumePrompt": "four_d",
-    "VolumeUpdate": "four_d",
+    "VolumePrompt": "volume_update",
+    "VolumeUpdate": "volume_update",
     "Volumes": "volumes",
     "accept": "divisions",
     "check_lineage": "lineage",

@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,65 +24,23 @@ from stacksam.io._complete import replace_file, storage_error
 from stacksam.io.label_volumes import VolumeLabels, create_volume_labels, open_volume_labels
 from stacksam.session.models import Model
 from stacksam.session.plan import Direction
-from stacksam.session.prompts import Prompt, check_integer, check_prompt, prompt_to_json
+from stacksam.session.prompts import Prompt, check_integer, prompt_to_json
 from stacksam.session.settings import Settings
 from stacksam.tracks.four_d_log import Log, Told
-from stacksam.tracks.solids import BBox3, Solid, two_parts
+from stacksam.tracks.solids import Solid, two_parts
 from stacksam.tracks.volume_divisions import apart, judged
 from stacksam.tracks.volume_steps import Closed, Origin, carry, close_in_depth, margin_of, prompts_of
+from stacksam.tracks.volume_update import Event, VolumePrompt, VolumeUpdate, check_prompts
 from stacksam.tracks.volumes import Volumes
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["VolumeFollower", "VolumePrompt", "VolumeUpdate", "check_prompts"]
-
-Event = Literal["prompted", "carried", "returned", "born", "lost"]
+__all__ = ["VolumeFollower", "VolumePrompt", "VolumeUpdate"]
 
 _RIVALS = 0.5  # IoU from which on two objects are the same one
+_TAKEN = 0.3  # of an object that returns, at most, that others have
 _FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class VolumePrompt:
-    """A prompt at a time point.
-
-    Attributes
-    ----------
-    time : int
-        From 0.
-    prompt : Point, Box or Mask
-        Its frame is the plane.
-    """
-
-    time: int
-    prompt: Prompt
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VolumeUpdate:
-    """One object at one time point.
-
-    Attributes
-    ----------
-    time, object_id : int
-    event : {"prompted", "carried", "returned", "born", "lost"}
-        Born objects are those that a division has made: daughters, or the parent where one goes back in time.
-        Lost ones were looked for and not found, so that their mask is empty; they return if they are found
-        later.
-    bbox : tuple of 6 int
-        Half-open ``(z0, y0, x0, z1, y1, x1)`` in planes and pixels; zeros where it is lost.
-    mask : bool array of the bounding box's shape
-    score : float
-        Mean of the predicted IoU of its planes, 0 to 1; 0 where it is lost.
-    """
-
-    time: int
-    object_id: int
-    event: Event
-    bbox: BBox3
-    mask: NDArray[np.bool_]
-    score: float
 
 
 class VolumeFollower:
@@ -279,19 +236,17 @@ class VolumeFollower:
                     f"{self.folder} holds a run with other {' and '.join(other)}; repeat that one to go on "
                     "with it, or choose another folder"
                 )
-            return open_volume_labels(labels)
-        if labels.exists():
+        elif labels.exists():
             raise StorageError(f"{labels} exists already and no run tells what it is; choose another folder")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(self.folder, error) from error
-        made = create_volume_labels(labels, self.volumes.shape, self.volumes.spacing, self.volumes.units)
-        try:
-            replace_file(about, (json.dumps(own, indent=2) + "\n").encode())
-        except OSError as error:
-            raise storage_error(about, error) from error
-        return made
+        else:
+            try:
+                replace_file(about, (json.dumps(own, indent=2) + "\n").encode())
+            except OSError as error:
+                raise storage_error(about, error) from error
+        if labels.exists():
+            return open_volume_labels(labels)
+        volumes = self.volumes
+        return create_volume_labels(labels, volumes.shape, volumes.spacing, volumes.units)
 
     def _order(self) -> Iterator[tuple[int, int]]:
         """``(time, step)`` in the order of work."""
@@ -315,18 +270,12 @@ class VolumeFollower:
         prompted = {prompt.object_id for prompt in said}
         # A person may well correct an object because it went astray: what is carried would speak against it.
         origins = {i: origin for i, origin in self._origins(time, step).items() if i not in prompted}
-        carried = carry(self.volumes, self.model, origins, time, self.settings)
-        prompts: list[Prompt] = list(said)
-        for object_id, planes in carried.items():
-            prompts += prompts_of(object_id, planes)
-        closed = Closed({}, {}, {})
-        if prompts:
-            bounds = {i: self._bounds(origin.extent) for i, origin in origins.items()}
-            closed = close_in_depth(self.volumes, self.model, time, prompts, bounds, self.settings)
+        there = {i: origin for i, origin in origins.items() if origin.times[-1] == time - step}
+        closed = self._found(time, there, said)
         solids, scores = dict(closed.solids), dict(closed.scores)
-        links = self._links(time, step, closed, solids, scores, origins, prompted)
-        for object_id in self._outdone(closed, solids, prompted):
-            del solids[object_id]
+        links = self._links(time, step, closed, solids, scores, there, prompted)
+        self._settle(closed, solids, prompted)
+        self._returned(time, {i: origins[i] for i in origins.keys() - there.keys()}, solids, scores)
         self._spare(time, solids)
         parted = {i for link in links for i in link}
         lost = sorted((origins.keys() | prompted) - solids.keys() - parted)
@@ -346,6 +295,27 @@ class VolumeFollower:
             yield VolumeUpdate(time, object_id, event, solid.bbox, solid.mask, scores[object_id])
         for object_id in lost:
             yield VolumeUpdate(time, object_id, "lost", (0,) * 6, np.zeros((0, 0, 0), bool), 0.0)
+
+    def _found(self, time: int, origins: Mapping[int, Origin], said: Sequence[Prompt]) -> Closed:
+        """What is carried from somewhere, and what is prompted, at a time point."""
+        carried = carry(self.volumes, self.model, origins, time, self.settings)
+        prompts = [*said, *(prompt for i, planes in carried.items() for prompt in prompts_of(i, planes))]
+        if not prompts:
+            return Closed({}, {}, {})
+        bounds = {i: self._bounds(origin.extent) for i, origin in origins.items()}
+        return close_in_depth(self.volumes, self.model, time, prompts, bounds, self.settings)
+
+    def _returned(
+        self, time: int, origins: Mapping[int, Origin], solids: dict[int, Solid], scores: dict[int, float]
+    ) -> None:
+        """Add objects that were lost and are found again, where no other is: one may take another's place."""
+        found = self._found(time, origins, [])
+        others = list(solids.values())
+        for object_id, solid in found.solids.items():
+            if sum(solid.shared(other) for other in others) <= _TAKEN * solid.volume:
+                left = solid.without(others)
+                if left is not None:
+                    solids[object_id], scores[object_id] = left, found.scores[object_id]
 
     def _origins(self, time: int, step: int) -> dict[int, Origin]:
         """Objects that may be carried to a time point, and where from."""
@@ -464,18 +434,19 @@ class VolumeFollower:
             if closed.whole[one].iou(closed.whole[other]) >= _RIVALS
         ]
 
-    def _outdone(self, closed: Closed, solids: Mapping[int, Solid], prompted: set[int]) -> set[int]:
-        """Objects that are taken for another one, about which there is less doubt."""
+    @staticmethod
+    def _settle(closed: Closed, solids: dict[int, Solid], prompted: set[int]) -> None:
+        """Of two objects taken for one, leave that of which there is less doubt, with all that both have."""
         ids = sorted(solids.keys() & closed.whole.keys())
-        gone: set[int] = set()
         for k, one in enumerate(ids):
             for other in ids[k + 1 :]:
-                if {one, other} & gone or closed.whole[one].iou(closed.whole[other]) < _RIVALS:
+                if not {one, other} <= solids.keys():
                     continue
-                ranked = sorted((one, other), key=lambda i: (i in prompted, closed.scores[i]))
-                if ranked[0] not in prompted:
-                    gone.add(ranked[0])
-        return gone
+                if closed.whole[one].iou(closed.whole[other]) < _RIVALS:
+                    continue
+                less, more = sorted((one, other), key=lambda i: (i in prompted, closed.scores[i]))
+                if less not in prompted:
+                    solids[more] = solids[more].joined(solids.pop(less))
 
     def _spare(self, time: int, solids: dict[int, Solid]) -> None:
         """Take from objects what belongs, at this time point, to those that were followed before them."""
@@ -507,30 +478,3 @@ class VolumeFollower:
                     solid.paint(frame, z, object_id)
                 if frame.any():
                     volume[0, z] = frame
-
-
-def check_prompts(volumes: Volumes, prompts: Iterable[VolumePrompt]) -> tuple[VolumePrompt, ...]:
-    """The prompts in the form that sessions keep them, or what is wrong with one.
-
-    Raises
-    ------
-    InputError
-        If there are none, or one is no VolumePrompt or lies outside the stack.
-    """
-    checked = []
-    for one in prompts:
-        if not isinstance(one, VolumePrompt):
-            raise InputError(
-                f"a prompt is a {type(one).__name__}; use VolumePrompt(time, prompt), the frame of which "
-                "is the plane"
-            )
-        time = check_integer(one.time, "time")
-        if not 0 <= time < volumes.n_times:
-            raise InputError(f"time {time} is outside the stack; time points are 0 to {volumes.n_times - 1}")
-        frame = check_integer(one.prompt.frame, "plane")
-        if not 0 <= frame < volumes.n_planes:
-            raise InputError(f"plane {frame} is outside the stack; planes are 0 to {volumes.n_planes - 1}")
-        checked.append(VolumePrompt(time, check_prompt(one.prompt, volumes.n_planes, volumes.plane_shape)))
-    if not checked:
-        raise InputError("there are no prompts; say which objects to follow, on any plane of any time point")
-    return tuple(checked)

@@ -120,6 +120,25 @@ class Solid:
         z1, y1, x1 = (int(v) for v in high)
         return Solid((z0, y0, x0, z1, y1, x1), whole)
 
+    def without(self, others: Iterable[Solid]) -> Solid | None:
+        """What others do not have of it; None if that is nothing."""
+        z0, y0, x0, z1, y1, x1 = self.bbox
+        mask = self.mask.copy()
+        for z in range(z0, z1):
+            taken = np.zeros((y1, x1), bool)
+            for other in others:
+                other.paint_within(taken, z)
+            mask[z - z0] &= ~taken[y0:, x0:]
+        return Solid.of(mask, (z0, y0, x0))
+
+    def paint_within(self, frame: NDArray[np.bool_], z: int) -> None:
+        """Set the pixels of a plane that are part of it, as far as the plane reaches."""
+        z0, y0, x0, z1, y1, x1 = self.bbox
+        height, width = frame.shape
+        if z0 <= z < z1 and y0 < height and x0 < width:
+            part = self.mask[z - z0, : height - y0, : width - x0]
+            frame[y0 : min(y1, height), x0 : min(x1, width)] |= part
+
     def _at(self, low: list[int], high: list[int]) -> NDArray[np.bool_]:
         place = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, self.bbox[:3], strict=True))
         return self.mask[place]

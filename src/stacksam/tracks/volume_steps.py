@@ -178,7 +178,7 @@ def _agreeing(several: list[Carried]) -> list[Carried]:
     """Those whose area did not jump, and which went the way of the most certain one."""
     kept = [one for one in several if 1 / _AREA <= one.grown <= _AREA]
     if not kept:
-        return several[:1] if len(several) == 1 else []
+        return []
     best = max(kept, key=lambda one: one.predicted_iou)
     return [
         one
