@@ -23,7 +23,7 @@ from stacksam.errors import DownloadError, ModelError, StorageError
 from stacksam.io import read_labels
 from stacksam.session.session import Session
 
-COMMANDS = ["segment", "watch", "demo", "replay", "export", "info", "evaluate", "models"]
+COMMANDS = ["segment", "segment4d", "watch", "demo", "replay", "export", "info", "evaluate", "models"]
 
 
 @pytest.fixture(scope="session")

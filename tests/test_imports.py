@@ -48,6 +48,7 @@ ALLOWED = {
     },
     "console": set(),
     "dividing": set(),
+    "dividing_volumes": {"dividing"},
     "overview": {"overview_tile"},
     "overview_tile": set(),
     "prompt_files": {"session", "io", "metrics"},
@@ -69,11 +70,13 @@ ALLOWED = {
         "evaluate",
         "io",
     },
+    "cli_four_d": {"cli_options", "console", "io", "prompt_files", "session", "tracks"},
     "cli_models": {"cli_options"},
     "cli": {"network", "session", "tracks", "io", "metrics", "evaluate", "batch"}
     | {
         "bench",
         "cli_evaluate",
+        "cli_four_d",
         "cli_models",
         "cli_options",
         "console",

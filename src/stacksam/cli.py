@@ -18,6 +18,7 @@ import typer
 
 from stacksam import __version__
 from stacksam.cli_evaluate import evaluate
+from stacksam.cli_four_d import segment4d
 from stacksam.cli_models import models_app
 from stacksam.cli_options import (
     EPILOG,
@@ -98,6 +99,7 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.command(epilog=EPILOG)(evaluate)
+app.command(epilog=EPILOG)(segment4d)
 
 
 def main() -> None:

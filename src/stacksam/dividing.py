@@ -6,6 +6,7 @@ and leave there. Everything follows from a seed, so figures that were measured o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -231,7 +232,7 @@ def _daughter(rng: np.random.Generator, mother: _Cell, number: int, sign: int) -
     return one
 
 
-def _push_apart(cells: list[_Cell]) -> None:
+def _push_apart(cells: Sequence[_Cell]) -> None:
     """Move cells that overlap away from each other, all at once, a few times."""
     if not cells:
         return
@@ -244,7 +245,7 @@ def _push_apart(cells: list[_Cell]) -> None:
     strength = np.where(sisters, 0.1, 0.3)
     for _ in range(6):
         way = places[:, None] - places
-        distance = np.hypot(way[..., 0], way[..., 1])
+        distance = np.hypot.reduce(way, axis=-1)
         np.fill_diagonal(distance, np.inf)
         overlap = np.maximum(room - distance, 0.0)
         push = strength * overlap / np.maximum(distance, 1e-6)
@@ -286,7 +287,11 @@ def _picture(rng: np.random.Generator, light: Array) -> NDArray[np.uint16]:
     """What a camera sees: blurred, with a background and noise."""
     side = len(light)
     haze = 40 * np.cos(np.linspace(0, 3, side))[:, None] * np.cos(np.linspace(1, 4, side))
-    blurred = 600 * ndimage.gaussian_filter(light, 1.0) + 250 + haze
-    noisy = rng.poisson(blurred) + rng.normal(0, 12, light.shape)
+    return _noisy(rng, 600 * ndimage.gaussian_filter(light, 1.0) + 250 + haze)
+
+
+def _noisy(rng: np.random.Generator, light: Array) -> NDArray[np.uint16]:
+    """What a camera makes of so much light."""
+    noisy = rng.poisson(light) + rng.normal(0, 12, light.shape)
     picture: NDArray[np.uint16] = np.clip(np.rint(noisy), 0, 65535).astype(np.uint16)
     return picture

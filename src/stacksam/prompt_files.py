@@ -32,9 +32,13 @@ __all__ = [
     "Given",
     "box_from_text",
     "check_all",
+    "number_from",
+    "numbers_from_text",
     "point_from_text",
+    "prompt_from_row",
     "prompts_from_labels",
     "read_prompts",
+    "read_rows",
     "read_session_prompts",
 ]
 
@@ -62,14 +66,14 @@ class Given:
 def point_from_text(text: str, *, positive: bool = True) -> Given:
     """Read ``FRAME,ID,Y,X``."""
     origin = f"--{'point' if positive else 'negative'} {text}"
-    frame, object_id, *yx = _numbers(text, "FRAME,ID,Y,X", origin)
+    frame, object_id, *yx = numbers_from_text(text, "FRAME,ID,Y,X", origin)
     return Given(origin, Point(frame, object_id, (yx[0], yx[1]), positive))
 
 
 def box_from_text(text: str) -> Given:
     """Read ``FRAME,ID,Y0,X0,Y1,X1``."""
     origin = f"--box {text}"
-    frame, object_id, *corners = _numbers(text, "FRAME,ID,Y0,X0,Y1,X1", origin)
+    frame, object_id, *corners = numbers_from_text(text, "FRAME,ID,Y0,X0,Y1,X1", origin)
     return Given(origin, Box(frame, object_id, (corners[0], corners[1], corners[2], corners[3])))
 
 
@@ -81,6 +85,17 @@ def read_prompts(path: Path) -> list[Given]:
     InputError
         If the file is missing, of another kind, or a row is not a prompt.
     """
+    return [prompt_from_row(row, origin) for origin, row in read_rows(path)]
+
+
+def read_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """Rows of a table or list of prompts, each with where it was written.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of another kind, lacks a column, or has no rows.
+    """
     if path.suffix.lower() not in (".csv", ".json"):
         raise InputError(f"{path} is neither .csv nor .json; prompts are read from these")
     try:
@@ -88,10 +103,9 @@ def read_prompts(path: Path) -> list[Given]:
         rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
     except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise InputError(f"cannot read prompts from {path}: {error}") from error
-    given = [_from_row(row, origin) for origin, row in rows]
-    if not given:
+    if not rows:
         raise InputError(f"{path} holds no prompts")
-    return given
+    return rows
 
 
 def read_session_prompts(path: Path) -> list[Given]:
@@ -182,18 +196,25 @@ def check_all(given: Iterable[Given], stack: Stack) -> tuple[Prompt, ...]:
     return tuple(dict.fromkeys(checked))
 
 
-def _numbers(text: str, form: str, origin: str) -> list[Any]:
-    """Frame and id as int, the rest as float."""
+def numbers_from_text(text: str, form: str, origin: str, whole: int = 2) -> list[Any]:
+    """Read numbers with commas between them: the first `whole` ones as int, the rest as float.
+
+    Raises
+    ------
+    InputError
+        If they are not as many as in `form`, or one is no number.
+    """
     parts = text.split(",")
     if len(parts) != len(form.split(",")):
         raise InputError(f"{origin}: {len(parts)} values; give {form}, {len(form.split(','))} numbers")
     return [
-        _number(part, name, origin, whole=k < 2)
+        number_from(part, name, origin, whole=k < whole)
         for k, (part, name) in enumerate(zip(parts, form.split(","), strict=True))
     ]
 
 
-def _number(value: Any, name: str, origin: str, *, whole: bool) -> int | float:
+def number_from(value: Any, name: str, origin: str, *, whole: bool) -> int | float:
+    """A value of a table as int or float; InputError where it is none."""
     try:
         if isinstance(value, bool) or (whole and isinstance(value, float) and not value.is_integer()):
             raise ValueError
@@ -225,12 +246,19 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
     return [(f"{path}, prompt {number}", row) for number, row in enumerate(rows, start=1)]
 
 
-def _from_row(row: Mapping[str, Any], origin: str) -> Given:
+def prompt_from_row(row: Mapping[str, Any], origin: str) -> Given:
+    """The prompt of a row.
+
+    Raises
+    ------
+    InputError
+        If it is none; the message begins with `origin`.
+    """
     kind = str(row.get("kind") or "").strip().lower()
     if kind not in _FIELDS:
         raise InputError(f"{origin}: kind is {kind!r}; use one of {', '.join(_FIELDS)}")
-    frame, object_id = (int(_number(row.get(name), name, origin, whole=True)) for name in ("frame", "id"))
-    at = [float(_number(row.get(name), name, origin, whole=False)) for name in _FIELDS[kind]]
+    frame, object_id = (int(number_from(row.get(name), name, origin, whole=True)) for name in ("frame", "id"))
+    at = [float(number_from(row.get(name), name, origin, whole=False)) for name in _FIELDS[kind]]
     if kind == "box":
         return Given(origin, Box(frame, object_id, (at[0], at[1], at[2], at[3])))
     return Given(origin, Point(frame, object_id, (at[0], at[1]), kind == "point"))

@@ -84,10 +84,13 @@ class Encoder:
         self.cache.limit(settings.cache_bytes)
 
     def close(self) -> None:
-        """End the thread that reads ahead."""
+        """End the thread that reads ahead, and forget what was encoded."""
         if self._reader is not None:
             self._reader.shutdown(cancel_futures=True)
         self._reader, self._ahead = None, {}
+        # A session is a ring of references, which Python collects late: programs that make many would swell.
+        self.cache.clear()
+        self._pictures.clear()
 
     @quiet
     def features(self, frame: int, views: Sequence[View]) -> Features:

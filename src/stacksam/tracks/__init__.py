@@ -1,4 +1,4 @@
-"""Tracks: review scores, lineages and divisions.
+"""Tracks: review scores, lineages, divisions, and following in four dimensions.
 
 As in :mod:`stacksam`, the names load their modules on first use.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         propose_divisions,
         reject,
     )
+    from stacksam.tracks.four_d import VolumeFollower
     from stacksam.tracks.lineage import (
         Event,
         check_lineage,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     )
     from stacksam.tracks.scoring import DivisionScores, division_scores
     from stacksam.tracks.tree import TreeLayout, lineage_tree, tree_layout
+    from stacksam.tracks.volume_update import VolumePrompt, VolumeUpdate
+    from stacksam.tracks.volumes import Volumes, open_volumes
 
 __all__ = [
     "Daughter",
@@ -37,6 +40,10 @@ __all__ = [
     "DivisionScores",
     "Event",
     "TreeLayout",
+    "VolumeFollower",
+    "VolumePrompt",
+    "VolumeUpdate",
+    "Volumes",
     "accept",
     "check_lineage",
     "descendants",
@@ -45,6 +52,7 @@ __all__ = [
     "follow_with_divisions",
     "generations",
     "lineage_tree",
+    "open_volumes",
     "propose_divisions",
     "reject",
     "roots",
@@ -61,6 +69,10 @@ _HOMES = {
     "DivisionScores": "scoring",
     "Event": "lineage",
     "TreeLayout": "tree",
+    "VolumeFollower": "four_d",
+    "VolumePrompt": "volume_update",
+    "VolumeUpdate": "volume_update",
+    "Volumes": "volumes",
     "accept": "divisions",
     "check_lineage": "lineage",
     "descendants": "lineage",
@@ -69,6 +81,7 @@ _HOMES = {
     "follow_with_divisions": "divisions",
     "generations": "lineage",
     "lineage_tree": "tree",
+    "open_volumes": "volumes",
     "propose_divisions": "divisions",
     "reject": "divisions",
     "roots": "lineage",

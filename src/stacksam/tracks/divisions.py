@@ -38,7 +38,7 @@ from stacksam.errors import InputError
 from stacksam.session.prompts import Mask, Point, check_frame
 from stacksam.session.regroup import pieces
 from stacksam.session.session import Session
-from stacksam.tracks.evidence import Known, Part, from_labels, from_session
+from stacksam.tracks.evidence import Known, Part, from_labels, from_session, ramp
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -349,14 +349,14 @@ def _judged(
     apart = float(np.hypot(*(one.centre - other.centre))) / diameter
     total = (one.area + other.area) / before.area
     covered = (one.shared(before) + other.shared(before)) / before.area
-    distance = _ramp(aside, 1.0, 0.3) * _ramp(apart, 0.1, 0.35) * _ramp(apart, 2.2, 1.4)
+    distance = ramp(aside, 1.0, 0.3) * ramp(apart, 0.1, 0.35) * ramp(apart, 2.2, 1.4)
     factors = {
-        "balance": _ramp(min(one.area, other.area) / max(one.area, other.area), 0.2, 0.6),
-        "size": _ramp(total, 0.35, 0.7) * _ramp(total, 2.0, 1.35),
-        "overlap": 0.2 + 0.8 * _ramp(covered, 0.0, 0.5),
+        "balance": ramp(min(one.area, other.area) / max(one.area, other.area), 0.2, 0.6),
+        "size": ramp(total, 0.35, 0.7) * ramp(total, 2.0, 1.35),
+        "overlap": 0.2 + 0.8 * ramp(covered, 0.0, 0.5),
         "distance": distance,
         "persistence": _persistence(known, parent, frame, before, daughters, kind, unclear),
-        "alone": _ramp(_covered(known, parent, daughters), 0.5, 0.1),
+        "alone": ramp(_covered(known, parent, daughters), 0.5, 0.1),
     }
     return Division(frame, parent, daughters, float(np.prod(list(factors.values()))), factors)
 
@@ -398,11 +398,6 @@ def _covered(known: Known, parent: int, daughters: tuple[Daughter, Daughter]) ->
             if other is not None:
                 shares.append(part.shared(other) / part.area)
     return max(shares)
-
-
-def _ramp(value: float, none: float, full: float) -> float:
-    """0 at one bound, 1 at the other, and evenly between; the bounds may lie either way round."""
-    return float(np.clip((value - none) / (full - none), 0.0, 1.0))
 
 
 def _best(found: list[Division]) -> list[Division]:

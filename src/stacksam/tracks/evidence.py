@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stacksam.session.session import Session
 
-__all__ = ["Known", "Part", "from_labels", "from_session"]
+__all__ = ["Known", "Part", "from_labels", "from_session", "ramp"]
 
 BBox: TypeAlias = tuple[int, int, int, int]
 
@@ -131,6 +131,11 @@ class Known:
     def on_frame(self, frame: int) -> Sequence[int]:
         """Objects that are seen on a frame."""
         return self._on_frame.get(frame, ())
+
+
+def ramp(value: float, none: float, full: float) -> float:
+    """0 at one bound, 1 at the other, and evenly between; the bounds may lie either way round."""
+    return float(np.clip((value - none) / (full - none), 0.0, 1.0))
 
 
 def from_session(session: Session) -> Known:
