@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import networkx as nx
 import numpy as np
 import pytest
 import tifffile
@@ -60,6 +61,10 @@ def perfect(monkeypatch):
             mask = self.truth[frame] == object_id
             y0, x0, y1, x1 = box = bbox_of(mask)
             return Update(frame, object_id, box, mask[y0:y1, x0:x1], 8.0, 1.0, False)
+
+        @property
+        def lineage(self):
+            return nx.DiGraph()
 
         def save(self, path):
             path.write_text("{}")
