@@ -290,6 +290,12 @@ def _of(known: Known, parent: int, low: int, high: int, ask: _Probe | None) -> I
                 yield _judged(known, parent, frame, before, (pair[0], pair[1]), "parts")
         own = Daughter(parent, frame, now.bbox, now.mask)
         yield from (_judged(known, parent, frame, before, (own, one), "halved") for one in near)
+        earlier = known.part(parent, frame - 2)
+        if earlier is not None and now.area < _MISSING * earlier.area:
+            # The frame between shows one daughter and something of the other, and is neither.
+            yield from (
+                _judged(known, parent, frame, earlier, (own, one), "halved", unclear=1) for one in near
+            )
         if ask is not None and not near and frame not in settled:
             yield from _with_probe(known, own, before, ask)
 
