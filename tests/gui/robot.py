@@ -286,7 +286,8 @@ class Robot:
             lambda: (
                 go.isVisible()
                 and any(label.isVisible() and outcome in label.text() for label in panel.findChildren(QLabel))
-            )
+            ),
+            180,  # a busy machine that draws in 3D by software takes long
         )
 
     def choose(self, box: QComboBox, value: object) -> None:
