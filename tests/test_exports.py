@@ -15,7 +15,8 @@ import tifffile
 import zarr
 from typer.testing import CliRunner
 
-from stacksam import Mask, Session, cli, load_model, open_stack
+from stacksam import Mask, Session, cli, load_model, open_session, open_stack
+from stacksam.comparison import compare
 from stacksam.console import quiet
 from stacksam.errors import InputError, SessionFileError, StackError, StorageError
 from stacksam.exports import export_results, open_results
@@ -130,7 +131,8 @@ def test_parents_and_daughters_of_a_session_are_kept(tmp_path, monkeypatch):
     frames = np.zeros((4, 40, 60), np.uint8)
     whole, left, right = np.zeros((3, 40, 60), bool)
     whole[10:30, 10:40], left[10:30, 8:22], right[10:30, 28:42] = True, True, True
-    with Session(open_stack(frames, axes="tyx", intensity=(0, 255)), load_model(), tmp_path / "s") as session:
+    stack, model = open_stack(frames, axes="tyx", intensity=(0, 255)), load_model()
+    with Session(stack, model, tmp_path / "r" / "session") as session:
         session.add(Mask(0, 4, whole), Mask(2, 5, left), Mask(2, 6, right), Mask(1, 9, left))
         session.remove_object(9)
         session.link(4, (5, 6))
@@ -138,7 +140,12 @@ def test_parents_and_daughters_of_a_session_are_kept(tmp_path, monkeypatch):
         outputs.check()
         outputs.write(session, quiet)
     tables = [tmp_path / "out" / "ctc" / "res_track.txt"]
-    export_results(open_results(Path("s")), ["ctc"], tmp_path / "again")
+    export_results(open_results(Path("r/session")), ["ctc"], tmp_path / "again")
+    # A results folder stands for its session wherever one is asked for.
+    with open_session(tmp_path / "r", stack=stack, model=model) as session:
+        assert session.object_ids == (4, 5, 6)
+        labels = session.labels[:]
+    assert compare(tmp_path / "r", labels, ctc=False).total.iou == 1
     tables.append(tmp_path / "again" / "ctc" / "res_track.txt")
     for table in tables:
         assert table.read_text().split("\n")[:3] == ["4 0 0 0", "5 2 2 4", "6 2 2 4"]

@@ -587,6 +587,8 @@ def _show_summary(summary: Mapping[str, Any], quiet: bool, as_json: bool) -> Non
 
         number, frames = len(summary["objects"]), summary["stack"]["n_frames"]
         what = f"{number} object{'s' if number != 1 else ''} followed"
+        divisions = summary.get("divisions", 0)
+        what += f", {divisions} division{'s' if divisions != 1 else ''}" if divisions else ""
         show(f"{what}, {frames} frames, {duration(summary['seconds'])}")
         for kind, path in summary["files"].items():
             show(f"  {kind:<12} {path}")

@@ -73,7 +73,8 @@ def open_planes(source: Source | Planes, axes: str | None = None) -> Planes:
     Parameters
     ----------
     source : path, array or LazyImage
-        Anything that :func:`stacksam.io.read_labels` opens, or a folder of the Cell Tracking Challenge.
+        Anything that :func:`stacksam.io.read_labels` opens, a results folder, or one of the Cell Tracking
+        Challenge.
     axes : str, optional
         Meaning of the dimensions, where the source does not tell or is wrong.
 
@@ -97,6 +98,9 @@ def open_planes(source: Source | Planes, axes: str | None = None) -> Planes:
         return Planes(
             str(source), found.axes, found.shape, found.read, found.lineage, found.check, found.segmentation
         )
+    if isinstance(source, str | os.PathLike):
+        live = Path(source).expanduser() / "session" / "labels.ome.zarr"
+        source = live if live.is_dir() else source  # of a results folder: up to date, whatever was written
     image = read_labels(source, axes=axes)
     if image.sizes.get("c", 1) > 1:
         raise InputError(

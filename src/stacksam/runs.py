@@ -405,6 +405,7 @@ def _finish(
             | _evenness(session, i)
             for i in session.object_ids
         ],
+        "divisions": sum(1 for _, count in session.lineage.out_degree() if count),
         "files": {kind: str(path) for kind, path in written.files.items()},
         "seconds": round(time.monotonic() - start, 2),
         **(extra or {}),

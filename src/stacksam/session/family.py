@@ -76,6 +76,8 @@ class Family:
             wanted = sorted({self._objects.known(i) for i in check_several(daughters, "daughters")})
             if not wanted:
                 raise InputError(f"no daughter of object {parent} was given; give ids of other objects")
+            if all(self._objects.told.parents.get(daughter) == parent for daughter in wanted):
+                return  # nothing that could be undone
             with self._journal.action("link", {"parent": parent, "daughters": wanted}) as draft:
                 for daughter in wanted:
                     set_parent(draft, daughter, parent)

@@ -66,8 +66,9 @@ def _folder(path: Path) -> Path:
     if path.is_file() and path.name == "results.sqlite":
         return path.parent
     folder = path.parent if path.is_file() else path
-    if (folder / "results.sqlite").is_file():
-        return folder
+    for place in (folder, folder / "session"):  # a results folder has its session inside
+        if (place / "results.sqlite").is_file():
+            return place
     if not path.exists():
         raise SessionFileError(f"there is no session at {path}; give the folder of one")
     if path.is_file():
