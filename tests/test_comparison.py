@@ -158,6 +158,7 @@ def test_lineages_are_compared():
     without = compare(lapse(), lapse(), reference_lineage=LINEAGE)
     assert without.tracking.divisions.recall == 0
     assert without.ctc.operations["EA"] == 2
+    assert compare(lapse(), lapse(), lineage=LINEAGE).tracking.divisions is None
     assert compare(lapse(), lapse(), ctc=False).ctc is None
 
 

@@ -286,7 +286,12 @@ def watch(  # noqa: PLR0913, PLR0917 - one argument an option
         if labels is not None:
             given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
         wanted = reading.check_all(given, opened)
-        outputs.check(overwrite=overwrite, again=True)
+        outputs.check(
+            overwrite=overwrite,
+            again=True,
+            frame_axis=opened.frame_axis,
+            top_id=max((prompt.object_id for prompt in wanted), default=0),
+        )
         with _kept(outputs):
             loaded = _load(model, device, dtype, quiet, image_size)
             if overwrite:

@@ -83,7 +83,7 @@ class Tracking:
     ----------
     identity : Identity
     divisions : Divisions or None
-        None where neither side has a lineage.
+        None where the reference has no lineage.
     """
 
     identity: Identity
