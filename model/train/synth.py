@@ -765,6 +765,8 @@ def _histology(rng: Rng, n: int, t: int) -> _Drawn:
 
 def _phase(rng: Rng, n: int, t: int) -> _Drawn:
     """Phase contrast: flat or dark bodies with bright halos, shade-off inside."""
+    if rng.random() < 0.65:
+        return _adherent_phase(rng, n, t)
     d = _diameter(rng, n, 14, 150)
     scene = _scene(
         rng,
@@ -847,84 +849,468 @@ def _yeast(rng: Rng, n: int, t: int) -> _Drawn:
     return image.astype(np.float32), buf.index, scene
 
 
-def _colony(rng: Rng, n: int, t: int, d: float) -> _Scene:
-    """Rods side by side and end to end, as a colony packs them, often with a border and little else."""
-    long = _loguniform(rng, 1.8, 9.0)
-    wide, tall = d / np.sqrt(long), d * np.sqrt(long)
-    reach = 0.75 * n
-    rows, cols = int(2 * reach / wide) + 2, int(2 * reach / tall) + 2
-    v, u = np.meshgrid(np.arange(rows) * wide, np.arange(cols) * tall, indexing="ij")
-    u = u + (rng.uniform(0, 1, (rows, 1)) + 0.15 * rng.standard_normal(u.shape)) * tall
-    place = np.stack([v.ravel() - reach, u.ravel() - reach], 1)
-    turn = rng.uniform(0, np.pi)
-    s, c = np.sin(turn), np.cos(turn)
-    centre = np.stack([c * place[:, 0] + s * place[:, 1], c * place[:, 1] - s * place[:, 0]], 1) + n / 2
-    middle, radius = rng.uniform(0.2, 0.8, 2) * n, rng.uniform(0.25, 0.9) * n
-    inside = (np.hypot(*(centre - middle).T) < radius) & (np.abs(centre - n / 2).max(1) < 0.5 * n + d)
-    inside &= rng.random(len(centre)) < rng.uniform(0.75, 1.0)
-    centre = centre[inside][:150]
-    if len(centre) == 0:
-        centre = np.full((1, 2), n / 2)
-    centre = centre[np.argsort(np.abs(centre - n / 2).max(1))]
+def _limbs(
+    scene: _Scene,
+    joints: Array,
+    width: Array,
+    pool: Array,
+    rng: Rng,
+    *,
+    star: bool = False,
+    curve: float = 0.0,
+    blend: float = 0.0,
+    reach: float = 3.0,
+) -> _Buffers:
+    """Draw objects that are made of tapering segments.
+
+    `joints` (T, K, P, 2) are points (y, x), `width` (T, K, P) the half widths there, 0 for a point that is
+    not used. Segments join neighbours in the row, or the first point with each other (`star`). `curve` draws
+    the sides of a tapering segment in, `blend` (pixels) rounds the corner between segments.
+    """
+    t, k, parts, _ = joints.shape
+    n = scene.n
+    f32 = np.float32
+    index = np.full((t, n, n), -1, np.int32)
+    first, second = np.full((t, n, n), -reach - 1, f32), np.full((t, n, n), -1e3, f32)
+    grid = np.arange(n, dtype=f32)
+    order = np.r_[1:k, 0]
+    low = (joints - width[..., None]).min(2) - reach - 2
+    high = (joints + width[..., None]).max(2) + reach + 3
+    if scene.warp is not None:
+        low -= 2
+        high += 2
+    low = np.clip(low, 0, n).astype(int)
+    high = np.clip(high, 0, n).astype(int)
+    joints, width = joints.astype(f32), width.astype(f32)
+    for f in range(t):
+        for j in order:
+            (y0, x0), (y1, x1) = low[f, j], high[f, j]
+            if not scene.alive[f, j] or y0 >= y1 or x0 >= x1:
+                continue
+            # Distances are nearly linear between pixels, so large objects are made from every other one.
+            step = 2 if min(y1 - y0, x1 - x0) > 40 and width[f, j].max() > 8 else 1
+            # One more line, so that the last pixel lies between two.
+            rows, cols = grid[y0:y1:step, None], grid[None, x0:x1:step]
+            if scene.warp is not None:
+                rows = rows + scene.warp[0][y0:y1:step, x0:x1:step]
+                cols = cols + scene.warp[1][y0:y1:step, x0:x1:step]
+            near: Array | None = None
+            for a in range(1, parts):
+                b = 0 if star else a - 1
+                if width[f, j, a] <= 0:
+                    continue
+                (ay, ax), (by, bx) = joints[f, j, b], joints[f, j, a]
+                vy, vx = by - ay, bx - ax
+                squared = vy * vy + vx * vx + f32(1e-3)
+                dy, dx = rows - ay, cols - ax
+                h = dy * (vy / squared) + dx * (vx / squared)
+                np.clip(h, 0, 1, out=h)
+                ra, rb = width[f, j, b], width[f, j, a]
+                gone = np.sqrt((dy - h * vy) ** 2 + (dx - h * vx) ** 2)
+                if scene.pinch[f, j] > 0 and parts == 2:
+                    span = np.sqrt(squared) / (f32(1.1) * ra)
+                    made = ra * (1 - scene.pinch[f, j].astype(f32) * np.exp(-(((h - f32(0.5)) * span) ** 2)))
+                elif ra == rb:
+                    made = ra
+                else:
+                    h = 1 - h
+                    made = rb + (ra - rb) * h * (1 - f32(curve) * (1 - h))
+                made = made - gone
+                if near is None:
+                    near = made
+                elif blend > 0:
+                    soft = np.maximum(blend - np.abs(near - made), 0)
+                    near = np.maximum(near, made) + soft * soft * f32(0.25 / blend)
+                else:
+                    near = np.maximum(near, made)
+            if near is None:
+                continue
+            if step == 2:
+                near = _double(near, y1 - y0, x1 - x0)
+            box = (f, slice(y0, y1), slice(x0, x1))
+            old = first[box]
+            if scene.painter:
+                win = (near > 0) | (near > old)
+            else:
+                win = near > old
+                np.copyto(second[box], np.where(win, old, np.maximum(second[box], near)))
+            np.copyto(old, near, where=win)
+            np.copyto(index[box], np.int32(j), where=win & (near > 0))
+    depth = first if scene.painter else np.minimum(first, np.maximum(0.5 * (first - second), 0.05))
+    depth = np.where(index >= 0, depth, np.minimum(first, 0))
+    m = pool.shape[-1] - 1
+    offset = rng.integers(0, pool.shape[-1], (k + 1, 2))
+    size = np.append(width.max(2).mean(0), 1).astype(f32)
+    rho, u, v, tex = (np.empty((t, n, n), f32) for _ in range(4))
+    for f in range(t):
+        i = index[f]
+        s, c = (
+            np.append(np.sin(scene.angle[f]), 0).astype(f32),
+            np.append(np.cos(scene.angle[f]), 1).astype(f32),
+        )
+        dy = grid[:, None] - np.append(scene.y[f], 0).astype(f32)[i]
+        dx = grid[None] - np.append(scene.x[f], 0).astype(f32)[i]
+        si, ci = s[i], c[i]
+        along, across = ci * dx + si * dy, ci * dy - si * dx
+        tex[f] = pool[
+            f, (across.astype(np.int32) + offset[i, 0]) & m, (along.astype(np.int32) + offset[i, 1]) & m
+        ]
+        scale = 1 / size[i]
+        u[f], v[f] = along * scale, across * scale
+        rho[f] = np.clip(1 - depth[f] * scale, 0, 2)
+    return _Buffers(index, depth.astype(f32), rho, u, v, tex)
+
+
+def _double(field: Array, h: int, w: int) -> Array:
+    """`field`, taken on every other pixel of (h, w), on all of them."""
+    tall = np.empty((h, field.shape[1]), np.float32)
+    tall[::2] = field
+    inner = tall[1:-1:2] if h % 2 else tall[1::2][: len(field) - 1]
+    inner[:] = 0.5 * (field[:-1] + field[1:])
+    if h % 2 == 0:
+        tall[-1] = field[-1]
+    out = np.empty((h, w), np.float32)
+    out[:, ::2] = tall
+    inner = out[:, 1:-1:2] if w % 2 else out[:, 1::2][:, : tall.shape[1] - 1]
+    inner[:] = 0.5 * (tall[:, :-1] + tall[:, 1:])
+    if w % 2 == 0:
+        out[:, -1] = tall[:, -1]
+    return out
+
+
+def _chain(scene: _Scene, length: Array, heading: Array) -> Array:
+    """Joints (T, K, P, 2) of curves of `length` (T, K) about the scene's places, P - 1 headings along each."""
+    turned = scene.angle[..., None] + heading
+    stride = length[..., None] / heading.shape[-1]
+    steps = np.stack([np.sin(turned) * stride, np.cos(turned) * stride], -1)
+    path = np.concatenate([np.zeros_like(steps[:, :, :1]), np.cumsum(steps, axis=2)], axis=2)
+    path -= path.mean(2, keepdims=True)
+    return path + np.stack([scene.y, scene.x], -1)[:, :, None]
+
+
+@lru_cache(maxsize=64)
+def _tailed(n: int, sigma: float) -> Array:
+    """Low-pass matrix (n, n) with a long tail, as the ring of a phase-contrast condenser has."""
+    return np.float32(0.65) * _blurrer(n, sigma) + np.float32(0.35) * _blurrer(n, 3 * sigma)
+
+
+def _zernike(phase: Array, wide: float, pass_through: float) -> Array:
+    """Phase-contrast image of a phase map in radians, 1 where it is empty.
+
+    The ring holds back and shifts the light that went straight through, and with it the coarsest part of what
+    the object bent, which is why bodies fade inside and have a bright halo around them of width `wide`.
+    """
+    wide = max(round(wide * 2) / 2, 0.5)
+    real, imag = np.cos(phase), np.sin(phase)
+    low = _tailed(phase.shape[-1], wide)
+    straight, bent = low @ real @ low.T, low @ imag @ low.T
+    a = np.float32(pass_through)
+    image = (real - straight + a * bent) ** 2 + (imag - bent - a * straight) ** 2
+    return image * np.float32(1 / pass_through**2)
+
+
+def _slow(
+    rng: Rng, n: int, t: int, d: float, count: int, centre: Array | None = None, overlap: float = 0.0
+) -> _Scene:
+    """A scene of `count` objects at `centre` that creep and turn a little; it has no outlines."""
     scene = _scene(
         rng,
         n,
         t,
         d,
-        len(centre),
-        spread=0.06,
-        aspect=(long * 0.8, long * 1.2),
-        rod=True,
+        count,
         divide=0,
-        bend=rng.choice([0.0, 0.1]),
-        overlap=0.0,
-        speed=rng.choice([0.0, 0.02, 0.06]),
-        turn=rng.choice([0.0, 0.02]),
-        touch=0,
+        overlap=overlap,
+        spread=0.15,
+        speed=rng.choice([0.0, 0.02, 0.06] if centre is not None else [0.02, 0.08, 0.25]),
+        turn=rng.choice([0.0, 0.02]) if centre is not None else rng.choice([0.02, 0.06, 0.15]),
     )
-    scene.y += centre[:, 0] - scene.y[:1]
-    scene.x += centre[:, 1] - scene.x[:1]
-    # `angle` turns x towards y; the long axis lies along (s, c) here. Rods of a colony are nearly parallel.
-    scene.angle += turn + rng.uniform(0.02, 0.15) * rng.standard_normal(len(centre)) - scene.angle[:1]
-    scene.r *= rng.uniform(0.88, 1.0)
-    scene.alive[:] = True
-    scene.painter = False
-    scene.warp = _warp(rng, n, tall, rng.uniform(0.5, 3.0))
+    if centre is not None:
+        scene.y += centre[:, 0] - scene.y[:1]
+        scene.x += centre[:, 1] - scene.x[:1]
+        scene.alive[:] = True
     return scene
 
 
-def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
-    long = rng.uniform(2.0, 6.0)
-    d = _diameter(rng, n, 10, 75)  # circle of equal area; the rod is longer
-    scene = _colony(rng, n, t, d) if rng.random() < 0.45 else None
-    scene = scene or _scene(
-        rng,
-        n,
-        t,
-        d,
-        _count(rng, n, d, 0.05, 0.6),
-        aspect=(long * 0.7, long * 1.4),
-        rod=True,
-        touch=0.8,
-        divide=0.15,
-        bend=rng.choice([0.0, 0.08, 0.2]),
-        overlap=0.2,
-        spread=0.15,
-        turn=rng.choice([0.02, 0.1, 0.3]),
+def _colony(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene, _Buffers]:
+    """Rods packed in patches of one direction each; patches meet at angles, as in a growing colony."""
+    long = _loguniform(rng, 2.0, 8.0)
+    tall = long * wide
+    most = int(rng.integers(25, 130))
+    radius = min(np.sqrt(most * wide * tall / np.pi), 0.85 * n)
+    middle = n / 2 + rng.uniform(-0.3, 0.3, 2) * n
+    patches = int(rng.integers(1, 3 + 2 * radius / tall))
+    seeds = middle + 0.65 * radius * rng.standard_normal((patches, 2))
+    if rng.random() < 0.4:  # herringbone
+        turns = rng.uniform(0, np.pi) + rng.uniform(0.3, 0.8) * (-1.0) ** np.arange(patches)
+    else:
+        turns = rng.uniform(0, np.pi) + rng.choice([0.3, 1.0, 3.0]) * rng.standard_normal(patches)
+    pitch = wide + rng.choice([0.0, 0.3, 1.0]) + rng.choice([0.0, 0.1]) * wide
+    rows, cols = int(2 * radius / pitch) + 1, int(2 * radius / (0.6 * tall)) + 2
+    vary = rng.uniform(0.05, 0.45)
+    spans = tall * rng.uniform(1 - vary, 1 + vary, (patches, rows, cols))
+    ends = np.cumsum(spans, 2) - radius - rng.uniform(0, tall, (patches, rows, 1))
+    u = ends - 0.5 * spans
+    v = (np.arange(rows) * pitch - radius)[None, :, None] + 0.05 * wide * rng.standard_normal(u.shape)
+    angle = turns[:, None, None] + rng.choice([0.01, 0.05, 0.1]) * rng.standard_normal(u.shape)
+    s, c = np.sin(turns)[:, None, None], np.cos(turns)[:, None, None]
+    centre = np.stack([s * u + c * v, c * u - s * v], -1) + middle
+    # What lies in another patch, or outside, is cut off.
+    at = np.linspace(-0.5, 0.5, 13)
+    way = np.stack([np.sin(angle), np.cos(angle)], -1)
+    probe = centre[..., None, :] + (spans[..., None] * at)[..., None] * way[..., None, :]
+    owner = ((probe[..., None, :] - seeds) ** 2).sum(-1).argmin(-1)
+    away = probe - middle
+    lobes = 1 + 0.12 * np.sin(np.arctan2(away[..., 0], away[..., 1]) * rng.integers(2, 5) + rng.uniform(0, 6))
+    good = (owner == np.arange(patches)[:, None, None, None]) & (
+        np.hypot(away[..., 0], away[..., 1]) < radius * lobes
     )
-    buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.05, 0.3), 1.0), t), rng)
-    if rng.random() < 0.4:
-        return _glow(rng, scene, buf, 0.6 * d), buf.index, scene
-    cover = buf.cover()
-    weight = np.clip(0.5 + 0.5 * buf.gain(scene), 0, 1)
-    dark = rng.uniform(0.06, 0.5)
-    image = 0.6 - cover * weight * dark * (0.5 + 0.5 * _dome(buf, 0.5))
-    image += cover * rng.uniform(0, 0.06) * buf.tex
-    image += min(rng.uniform(0, 0.7), 3 * dark) * _blur(cover, max(0.12 * d, 1.0)) * (1 - cover)
-    if rng.random() < 0.3:  # light that leaks out between the bodies, or a bright wall around each
-        rim = np.exp(-((buf.depth / max(0.06 * d, 0.7)) ** 2))
-        image += rng.uniform(0.05, 0.3) * rim
-    image += rng.uniform(0, 0.05) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.0))
+    begin = good.argmax(-1)
+    run = good | (np.arange(13) < begin[..., None])
+    finish = np.where(run.all(-1), 13, run.argmin(-1))
+    span = spans * (finish - begin) / 13
+    shift = spans * ((begin + finish - 1) / 24 - 0.5)
+    centre = centre + shift[..., None] * way
+    keep = good.any(-1) & (span > 1.35 * wide) & (rng.random(span.shape) < rng.choice([0.8, 0.95, 1.0]))
+    keep &= (np.abs(centre - n / 2) < 0.5 * n + 0.5 * tall).all(-1)
+    if not keep.any():
+        keep.flat[np.argmin(np.abs(centre - n / 2).max(-1))] = True
+        span = np.maximum(span, 2 * wide)
+    centre, span, angle = centre[keep], span[keep], angle[keep]
+    nearest = np.argsort(np.abs(centre - n / 2).max(1))[:150]
+    centre, span, angle = centre[nearest], span[nearest], angle[nearest]
+    k = len(centre)
+    scene = _slow(rng, n, t, wide, k, centre)
+    scene.painter = False
+    scene.angle += angle - scene.angle[:1]
+    times = np.arange(t)[:, None]
+    growth = np.exp(rng.choice([0.0, 0.01, 0.03]) * times)
+    scene.y = middle[0] + (scene.y - middle[0]) * growth
+    scene.x = middle[1] + (scene.x - middle[1]) * growth
+    scene.pinch = np.where(rng.random(k) < rng.choice([0.0, 0.15, 0.4]), rng.uniform(0.15, 0.6, k), 0.0)
+    scene.pinch = (scene.pinch * (span > 2.2 * wide) * np.linspace(0.6, 1, t)[:, None]).clip(0, 0.7)
+    scene.warp = _warp(rng, n, max(tall, 2.5 * wide), rng.uniform(0.3, 2.5))
+    half = 0.5 * wide * rng.uniform(0.88, 1.06) * np.exp(0.04 * rng.standard_normal((1, k, 1)))
+    width = half * np.ones((t, k, 2))
+    joints = _chain(scene, (span - wide) * growth, np.zeros((t, k, 1)))
+    scene.r = 0.65 * wide * np.ones((t, k))
+    return scene, _limbs(scene, joints, width, pool, rng)
+
+
+def _threads(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene, _Buffers]:
+    """Curved cells: commas and crescents, or filaments that wind through the view and cross."""
+    filament = rng.random() < 0.55
+    if filament:
+        long = _loguniform(rng, 9.0, 40.0)
+        wide = min(wide, 14 * n / 256)
+        length = min(long * wide, 1.6 * n)
+        count = int(rng.integers(1, 4 + 4 * n / length))
+    else:
+        length = _loguniform(rng, 2.5, 9.0) * wide
+        count = int(np.clip(rng.uniform(0.03, 0.35) * n * n / (wide * length), 1, 60))
+    parts = 13 if filament else 6
+    scene = _slow(rng, n, t, 0.6 * length, count, overlap=0.7 if filament else 0.3)
+    if filament and count > 1 and rng.random() < 0.4:  # a bundle
+        scene.angle += rng.uniform(0, 3) + 0.2 * rng.standard_normal(count) - scene.angle[:1]
+    at = np.linspace(-1, 1, parts)
+    arc = rng.uniform(0.0, 1.6, count) * rng.choice([-1, 1], count) * (rng.random() < 0.7 or not filament)
+    heading = arc[:, None] * at
+    heading = np.repeat(heading[None], t, 0)
+    for order in (1, 2, 3) if filament else ():
+        amount = rng.uniform(0.1, 1.0) * rng.standard_normal((1, count)) / order
+        phase = rng.uniform(0, 6.3, count) + 0.1 * _smooth_walk(rng, t, count)
+        heading = heading + amount[..., None] * np.sin(order * 2 * at + phase[..., None])
+    lengths = (
+        length
+        * np.exp(0.2 * rng.standard_normal(count))
+        * np.exp(rng.choice([0.0, 0.03]) * np.arange(t)[:, None])
+    )
+    joints = _chain(scene, lengths, heading)
+    width = 0.5 * wide * np.exp(0.08 * rng.standard_normal((1, count, 1))) * np.ones((t, count, parts + 1))
+    if rng.random() < 0.3:  # pointed ends
+        width[..., [0, -1]] *= rng.uniform(0.4, 0.8)
+    scene.warp = None
+    scene.r = 0.65 * wide * np.ones((t, count))
+    return scene, _limbs(scene, joints, width, pool, rng)
+
+
+def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
+    wide = float(_loguniform(rng, 5, 24) * max(n / 256, 0.6))
+    kind = rng.random()
+    pool = _pool(rng, max(wide * rng.uniform(0.1, 0.5), 1.0), t)
+    if kind < 0.55:
+        scene, buf = _colony(rng, n, t, wide, pool)
+    elif kind < 0.8:
+        scene, buf = _threads(rng, n, t, wide, pool)
+    else:
+        long = rng.uniform(2.0, 6.0)
+        d = wide * np.sqrt(long)
+        scene = _scene(
+            rng,
+            n,
+            t,
+            d,
+            _count(rng, n, d, 0.03, 0.5),
+            aspect=(long * 0.7, long * 1.4),
+            rod=True,
+            touch=0.8,
+            divide=0.15,
+            bend=rng.choice([0.0, 0.08, 0.2]),
+            overlap=0.2,
+            spread=0.15,
+            turn=rng.choice([0.02, 0.1, 0.3]),
+        )
+        buf = _rasterise(scene, pool, rng)
+    if rng.random() < 0.25:
+        return _glow(rng, scene, buf, wide), buf.index, scene
+    inside = (buf.index >= 0).astype(np.float32)
+    round_ = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * inside
+    if rng.random() < 0.3:  # flat-topped: a rod in a tight channel or under a pad
+        round_ = np.minimum(round_ * 1.5, 1)
+    weight = np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
+    phase = rng.choice([0.2, 0.5, 0.8, 1.1]) * rng.uniform(0.7, 1.2) * round_ * weight
+    phase += round_ * rng.uniform(0, 0.08) * buf.tex
+    phase = _blur(phase.astype(np.float32), rng.uniform(0.04, 0.16) * wide)
+    if rng.random() < 0.15:  # brightfield, a little out of focus: the curvature of the bodies
+        soft = _blur(phase, rng.uniform(0.15, 0.35) * wide + 0.3)
+        image = 1 + rng.choice([-1, 1]) * rng.uniform(0.5, 1.5) * (phase - soft)
+    else:
+        image = _zernike(phase, wide * rng.uniform(0.5, 2.0), rng.uniform(0.5, 1.0))
+    floor = rng.uniform(0, 0.03 if rng.random() < 0.7 else 0.08)
+    image += floor * _moving(scene, lambda m: _fractal(rng, m, m, 4 * wide, 2.0))
+    return image.astype(np.float32), buf.index, scene
+
+
+def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers, Array]:
+    """Adherent cells: spindles, stars, fans and sheets with drawn-out corners; and which ones are round."""
+    sheet = rng.random() < 0.35  # confluent
+    reach = 0.5 * d
+    if sheet:
+        centre = _lattice(rng, n, d * rng.uniform(0.75, 1.0))[:70]
+        scene = _slow(rng, n, t, d, len(centre), centre)
+        scene.painter = False
+    else:
+        count = _count(rng, n, d, 0.05, rng.choice([0.4, 0.9]), 40)
+        scene = _slow(rng, n, t, d, count, overlap=0.35)
+    k = scene.y.shape[1]
+    kinds = rng.choice(4, k, p=rng.dirichlet([0.7, 0.9, 0.6, 0.9]))
+    tips = 7
+    core = np.empty(k)
+    angle, far, thin = np.zeros((k, tips)), np.zeros((k, tips)), np.zeros((k, tips))
+    for j, kind in enumerate(kinds):
+        if kind == 0:  # spindle
+            m = 2 + int(rng.random() < 0.3)
+            core[j] = rng.uniform(0.3, 0.55)
+            angle[j, :2] = [0, np.pi]
+            angle[j, 2:m] = rng.uniform(0.8, 2.2)
+            far[j, :m] = rng.uniform(1.1, 2.2, m)
+        elif kind == 1:  # star
+            m = int(rng.integers(3, 7))
+            core[j] = rng.uniform(0.4, 0.7)
+            angle[j, :m] = np.arange(m) * 2 * np.pi / m + rng.normal(0, 0.3, m)
+            far[j, :m] = rng.uniform(0.9, 1.9, m)
+        elif kind == 2:  # fan with a tail
+            m = int(rng.integers(5, 8))
+            core[j] = rng.uniform(0.35, 0.55)
+            angle[j, 0] = np.pi
+            angle[j, 1:m] = np.linspace(-1, 1, m - 1) * rng.uniform(0.7, 1.3)
+            far[j, 0] = rng.uniform(1.0, 2.0)
+            far[j, 1:m] = rng.uniform(0.9, 1.2)
+        else:  # flat, with corners
+            m = int(rng.integers(4, 8))
+            core[j] = rng.uniform(0.6, 0.85)
+            angle[j, :m] = np.arange(m) * 2 * np.pi / m + rng.normal(0, 0.2, m)
+            far[j, :m] = rng.uniform(0.9, 1.35, m)
+        thin[j, :m] = rng.uniform(0.02, 0.12, m) if kind < 2 else rng.uniform(0.05, 0.35, m)
+        if kind == 2:
+            thin[j, 0] = rng.uniform(0.02, 0.08)
+    round_ = rng.random(k) < rng.choice([0.0, 0.1, 0.3], p=[0.4, 0.4, 0.2])
+    core[round_] = rng.uniform(0.5, 0.7)
+    far[round_] *= 0.0
+    thin[round_] = np.where(thin[round_] > 0, core[round_, None] * 0.98, 0)
+    size = (scene.r / scene.r[:1].mean()) * reach
+    wander = rng.choice([0.01, 0.04, 0.1])
+    change = np.exp(wander * _smooth_walk(rng, t, k * tips).reshape(t, k, tips)).clip(0.5, 1.6)
+    swing = wander * _smooth_walk(rng, t, k * tips).reshape(t, k, tips)
+    direction = scene.angle[..., None] + angle + swing
+    out = size[..., None] * far * change
+    joints = np.empty((t, k, tips + 1, 2))
+    joints[:, :, 0, 0], joints[:, :, 0, 1] = scene.y, scene.x
+    joints[:, :, 1:, 0] = scene.y[..., None] + out * np.sin(direction)
+    joints[:, :, 1:, 1] = scene.x[..., None] + out * np.cos(direction)
+    width = np.concatenate([(size * core)[..., None], size[..., None] * thin], -1)
+    width[..., 1:] = np.where(thin > 0, np.maximum(width[..., 1:], 0.6), 0)
+    scene.r = size * 0.9
+    scene.warp = _warp(rng, n, d, rng.uniform(0.3, 1.5))
+    pool = _pool(rng, max(d * rng.uniform(0.012, 0.035), 0.9), t)
+    buf = _limbs(
+        scene,
+        joints,
+        width,
+        pool,
+        rng,
+        star=True,
+        curve=rng.uniform(0, 0.9),
+        blend=float(rng.uniform(0.1, 0.35) * reach),
+    )
+    return scene, buf, round_
+
+
+def _organelles(rng: Rng, buf: _Buffers, k: int) -> tuple[Array, Array]:
+    """Nucleus (0..1, sharp) and nucleoli of cells of which `buf.u` and `buf.v` are in core radii."""
+    place = np.append(rng.normal(0, 0.12, (k, 2)), np.zeros((1, 2)), 0).astype(np.float32)
+    big = np.append(rng.uniform(0.4, 0.65, k), 1).astype(np.float32)
+    u, v = buf.u - place[buf.index, 0], (buf.v - place[buf.index, 1]) * np.float32(rng.uniform(1.0, 1.5))
+    scale = big[buf.index]
+    nucleus = np.clip((1 - (u * u + v * v) / scale**2) * 5 + 0.5, 0, 1)
+    spots = np.zeros_like(nucleus)
+    for _ in range(int(rng.integers(1, 4))):
+        where = (np.append(rng.normal(0, 0.3, (k, 2)), np.zeros((1, 2)), 0).astype(np.float32))[buf.index]
+        gone = (u - where[..., 0] * scale) ** 2 + (v - where[..., 1] * scale) ** 2
+        spots = np.maximum(spots, np.exp(gone * np.float32(-1 / 0.17**2) / scale**2))
+    inside = buf.index >= 0
+    return nucleus * inside, spots * nucleus * inside
+
+
+def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, _Buffers, _Scene]:
+    """Optical thickness, in radians, of cells spread on glass, and of dirt between them."""
+    scene, buf, round_ = _spread_cells(rng, n, t, d)
+    k = scene.y.shape[1]
+    inside = buf.index >= 0
+    depth = np.maximum(buf.depth, 0)
+    edge = max(d * rng.uniform(0.01, 0.06), 0.6)
+    lamella = 1 - np.exp(depth * np.float32(-1 / edge))
+    body = np.exp((buf.u**2 + buf.v**2 * np.float32(1.5)) * np.float32(-rng.uniform(0.4, 1.2)))
+    nucleus, spots = _organelles(rng, buf, k)
+    thick = rng.uniform(0.05, 0.3) * lamella * np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
+    thick += rng.uniform(0.05, 0.45) * body * lamella
+    thick += rng.uniform(-0.08, 0.2) * nucleus + rng.uniform(0.05, 0.35) * spots
+    grains = rng.uniform(0.03, 0.16) * buf.tex * lamella * (0.35 + body) * (1 - 0.7 * nucleus)
+    thick += grains
+    if round_.any():
+        ball = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * rng.uniform(1.8, 4.2)
+        flag = np.append(round_, False)[buf.index]
+        thick = np.where(flag, ball + 2 * grains, thick)
+    thick = thick * inside
+    if rng.random() < 0.5:  # debris
+        specks = np.zeros((n, n), np.float32)
+        at = rng.integers(0, n, (int(rng.integers(2, 30)), 2))
+        specks[at[:, 0], at[:, 1]] = rng.uniform(0.3, 2.0, len(at))
+        sigma = max(rng.uniform(0.01, 0.03) * d, 0.7)
+        thick = thick + _blur(specks, sigma) * np.float32(6.3 * sigma**2)
+    return thick.astype(np.float32), buf, scene
+
+
+def _adherent_phase(rng: Rng, n: int, t: int) -> _Drawn:
+    d = _diameter(rng, n, 24, 130)
+    thick, buf, scene = _adherent(rng, n, t, d)
+    thick = _blur(thick, rng.uniform(0.4, 0.9) * max(n / 256, 0.6))
+    image = _zernike(thick, max(d * rng.uniform(0.03, 0.12), 1.0), rng.uniform(0.45, 0.9))
+    image = np.minimum(image, rng.uniform(2.0, 4.0))
+    if rng.random() < 0.35 and not scene.painter:  # ridges and clefts where cells meet
+        line = np.exp(-((buf.depth / np.float32(max(0.012 * d, 0.8))) ** 2)) * (buf.index >= 0)
+        image += rng.uniform(-0.25, 0.25) * line
+    image += rng.uniform(0.0, 0.05) * _moving(scene, lambda m: _fractal(rng, m, m, d, 2.0))
     return image.astype(np.float32), buf.index, scene
 
 
@@ -1260,10 +1646,10 @@ _LOOKS: dict[str, tuple[Callable[[Rng, int, int], _Drawn], float]] = {
     "cyto": (_cyto, 1.0),
     "zstack": (_zstack, 1.8),
     "histology": (_histology, 1.0),
-    "phase": (_phase, 1.7),
+    "phase": (_phase, 3.0),
     "dic": (_dic, 0.9),
     "yeast": (_yeast, 0.9),
-    "bacteria": (_bacteria, 1.8),
+    "bacteria": (_bacteria, 3.0),
     "membrane": (_membrane, 1.3),
     "em": (_em, 1.1),
     "organs": (_organs, 1.5),
