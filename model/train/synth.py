@@ -765,7 +765,7 @@ def _histology(rng: Rng, n: int, t: int) -> _Drawn:
 
 def _phase(rng: Rng, n: int, t: int) -> _Drawn:
     """Phase contrast: flat or dark bodies with bright halos, shade-off inside."""
-    if rng.random() < 0.65:
+    if rng.random() < 0.75:
         return _adherent_phase(rng, n, t)
     d = _diameter(rng, n, 14, 150)
     scene = _scene(
@@ -802,6 +802,9 @@ def _phase(rng: Rng, n: int, t: int) -> _Drawn:
 def _dic(rng: Rng, n: int, t: int) -> _Drawn:
     """Differential interference: the slope of a height map along one direction."""
     d = _diameter(rng, n, 14, 150)
+    if rng.random() < 0.4:
+        thick, ball, buf, scene = _adherent(rng, n, t, d)
+        return _slope(rng, scene, _blur(thick + ball, rng.uniform(0.5, 1.2)), d), buf.index, scene
     scene = _scene(
         rng,
         n,
@@ -818,11 +821,15 @@ def _dic(rng: Rng, n: int, t: int) -> _Drawn:
     core = np.exp(-((np.hypot(buf.u, buf.v) / rng.uniform(0.25, 0.45)) ** 4))
     height += rng.uniform(0, 0.3) * core * buf.cover()
     height = _blur(height, rng.uniform(0.5, 1.5))
+    return _slope(rng, scene, height, d), buf.index, scene
+
+
+def _slope(rng: Rng, scene: _Scene, height: Array, d: float) -> Array:
     turn = rng.uniform(0, 2 * np.pi)
     slope = np.sin(turn) * np.gradient(height, axis=1) + np.cos(turn) * np.gradient(height, axis=2)
     image = slope * np.float32(min(d, 40) * 0.1) + rng.choice([0.0, 0.1]) * height
     image += rng.uniform(0.005, 0.05) * _moving(scene, lambda m: _fractal(rng, m, m, d, 1.5, 0.8))
-    return image, buf.index, scene
+    return image
 
 
 def _yeast(rng: Rng, n: int, t: int) -> _Drawn:
@@ -888,8 +895,7 @@ def _limbs(
             if not scene.alive[f, j] or y0 >= y1 or x0 >= x1:
                 continue
             # Distances are nearly linear between pixels, so large objects are made from every other one.
-            step = 2 if min(y1 - y0, x1 - x0) > 40 and width[f, j].max() > 8 else 1
-            # One more line, so that the last pixel lies between two.
+            step = 2 if min(y1 - y0, x1 - x0) > 40 and (star or width[f, j].max() > 8) else 1
             rows, cols = grid[y0:y1:step, None], grid[None, x0:x1:step]
             if scene.warp is not None:
                 rows = rows + scene.warp[0][y0:y1:step, x0:x1:step]
@@ -939,26 +945,23 @@ def _limbs(
     depth = first if scene.painter else np.minimum(first, np.maximum(0.5 * (first - second), 0.05))
     depth = np.where(index >= 0, depth, np.minimum(first, 0))
     m = pool.shape[-1] - 1
-    offset = rng.integers(0, pool.shape[-1], (k + 1, 2))
-    size = np.append(width.max(2).mean(0), 1).astype(f32)
-    rho, u, v, tex = (np.empty((t, n, n), f32) for _ in range(4))
-    for f in range(t):
-        i = index[f]
-        s, c = (
-            np.append(np.sin(scene.angle[f]), 0).astype(f32),
-            np.append(np.cos(scene.angle[f]), 1).astype(f32),
-        )
-        dy = grid[:, None] - np.append(scene.y[f], 0).astype(f32)[i]
-        dx = grid[None] - np.append(scene.x[f], 0).astype(f32)[i]
-        si, ci = s[i], c[i]
-        along, across = ci * dx + si * dy, ci * dy - si * dx
-        tex[f] = pool[
-            f, (across.astype(np.int32) + offset[i, 0]) & m, (along.astype(np.int32) + offset[i, 1]) & m
-        ]
-        scale = 1 / size[i]
-        u[f], v[f] = along * scale, across * scale
-        rho[f] = np.clip(1 - depth[f] * scale, 0, 2)
-    return _Buffers(index, depth.astype(f32), rho, u, v, tex)
+    offset = rng.integers(0, pool.shape[-1], (k, 2))
+    size = width.max(2).mean(0)
+    rho, (u, v, tex) = np.full((t, n, n), 2, f32), (np.zeros((t, n, n), f32) for _ in range(3))
+    for f in range(t):  # only the pixels of objects, which are often few
+        rows, cols = np.nonzero(index[f] >= 0)
+        i = index[f][rows, cols]
+        s, c = np.sin(scene.angle[f]).astype(f32)[i], np.cos(scene.angle[f]).astype(f32)[i]
+        dy = rows.astype(f32) - scene.y[f].astype(f32)[i]
+        dx = cols.astype(f32) - scene.x[f].astype(f32)[i]
+        along, across = c * dx + s * dy, c * dy - s * dx
+        shift = offset[i]
+        iy, ix = across.astype(np.int32) + shift[:, 0], along.astype(np.int32) + shift[:, 1]
+        tex[f, rows, cols] = pool[f, iy & m, ix & m]
+        scale = (1 / size)[i]
+        u[f, rows, cols], v[f, rows, cols] = along * scale, across * scale
+        rho[f, rows, cols] = np.clip(1 - depth[f, rows, cols] * scale, 0, 1)
+    return _Buffers(index, depth.astype(f32, copy=False), rho, u, v, tex)
 
 
 def _double(field: Array, h: int, w: int) -> Array:
@@ -979,7 +982,7 @@ def _double(field: Array, h: int, w: int) -> Array:
 
 
 def _chain(scene: _Scene, length: Array, heading: Array) -> Array:
-    """Joints (T, K, P, 2) of curves of `length` (T, K) about the scene's places, P - 1 headings along each."""
+    """Joints (T, K, P, 2) of curves of `length` (T, K) about the scene's places, by P - 1 headings each."""
     turned = scene.angle[..., None] + heading
     stride = length[..., None] / heading.shape[-1]
     steps = np.stack([np.sin(turned) * stride, np.cos(turned) * stride], -1)
@@ -1062,9 +1065,8 @@ def _colony(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene,
     owner = ((probe[..., None, :] - seeds) ** 2).sum(-1).argmin(-1)
     away = probe - middle
     lobes = 1 + 0.12 * np.sin(np.arctan2(away[..., 0], away[..., 1]) * rng.integers(2, 5) + rng.uniform(0, 6))
-    good = (owner == np.arange(patches)[:, None, None, None]) & (
-        np.hypot(away[..., 0], away[..., 1]) < radius * lobes
-    )
+    good = np.hypot(away[..., 0], away[..., 1]) < radius * lobes
+    good &= owner == np.arange(patches)[:, None, None, None]
     begin = good.argmax(-1)
     run = good | (np.arange(13) < begin[..., None])
     finish = np.where(run.all(-1), 13, run.argmin(-1))
@@ -1094,7 +1096,7 @@ def _colony(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene,
     width = half * np.ones((t, k, 2))
     joints = _chain(scene, (span - wide) * growth, np.zeros((t, k, 1)))
     scene.r = 0.65 * wide * np.ones((t, k))
-    return scene, _limbs(scene, joints, width, pool, rng)
+    return scene, _limbs(scene, joints, width, pool, rng, reach=1.5)
 
 
 def _threads(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene, _Buffers]:
@@ -1193,7 +1195,10 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
         count = _count(rng, n, d, 0.05, rng.choice([0.4, 0.9]), 40)
         scene = _slow(rng, n, t, d, count, overlap=0.35)
     k = scene.y.shape[1]
-    kinds = rng.choice(4, k, p=rng.dirichlet([0.7, 0.9, 0.6, 0.9]))
+    kinds = rng.choice(4, k, p=rng.dirichlet([0.2, 0.1, 0.1, 0.9] if sheet else [0.7, 0.9, 0.6, 0.9]))
+    if rng.random() < (0.35 if sheet else 0.15):  # fibroblasts, which lie along each other
+        kinds[:] = 0
+        scene.angle += rng.uniform(0, 6) + rng.choice([0.1, 0.4]) * rng.standard_normal(k) - scene.angle[:1]
     tips = 7
     core = np.empty(k)
     angle, far, thin = np.zeros((k, tips)), np.zeros((k, tips)), np.zeros((k, tips))
@@ -1205,24 +1210,25 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
             angle[j, 2:m] = rng.uniform(0.8, 2.2)
             far[j, :m] = rng.uniform(1.1, 2.2, m)
         elif kind == 1:  # star
-            m = int(rng.integers(3, 7))
+            m = int(rng.integers(3, 6))
             core[j] = rng.uniform(0.4, 0.7)
-            angle[j, :m] = np.arange(m) * 2 * np.pi / m + rng.normal(0, 0.3, m)
-            far[j, :m] = rng.uniform(0.9, 1.9, m)
+            angle[j, :m] = 2 * np.pi * np.cumsum(rng.dirichlet(np.full(m, 4.0)))
+            far[j, :m] = _loguniform(rng, 0.75, 2.1, m)
         elif kind == 2:  # fan with a tail
             m = int(rng.integers(5, 8))
             core[j] = rng.uniform(0.35, 0.55)
             angle[j, 0] = np.pi
             angle[j, 1:m] = np.linspace(-1, 1, m - 1) * rng.uniform(0.7, 1.3)
             far[j, 0] = rng.uniform(1.0, 2.0)
-            far[j, 1:m] = rng.uniform(0.9, 1.2)
+            far[j, 1:m] = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, m - 1)
         else:  # flat, with corners
             m = int(rng.integers(4, 8))
             core[j] = rng.uniform(0.6, 0.85)
-            angle[j, :m] = np.arange(m) * 2 * np.pi / m + rng.normal(0, 0.2, m)
-            far[j, :m] = rng.uniform(0.9, 1.35, m)
+            angle[j, :m] = 2 * np.pi * np.cumsum(rng.dirichlet(np.full(m, 8.0)))
+            far[j, :m] = _loguniform(rng, 0.8, 1.5, m)
         thin[j, :m] = rng.uniform(0.02, 0.12, m) if kind < 2 else rng.uniform(0.05, 0.35, m)
         if kind == 2:
+            thin[j, 1:m] = rng.uniform(0.22, 0.36)
             thin[j, 0] = rng.uniform(0.02, 0.08)
     round_ = rng.random(k) < rng.choice([0.0, 0.1, 0.3], p=[0.4, 0.4, 0.2])
     core[round_] = rng.uniform(0.5, 0.7)
@@ -1251,29 +1257,31 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
         rng,
         star=True,
         curve=rng.uniform(0, 0.9),
-        blend=float(rng.uniform(0.1, 0.35) * reach),
+        blend=float(rng.uniform(0.05, 0.3) * reach),
     )
     return scene, buf, round_
 
 
 def _organelles(rng: Rng, buf: _Buffers, k: int) -> tuple[Array, Array]:
-    """Nucleus (0..1, sharp) and nucleoli of cells of which `buf.u` and `buf.v` are in core radii."""
-    place = np.append(rng.normal(0, 0.12, (k, 2)), np.zeros((1, 2)), 0).astype(np.float32)
-    big = np.append(rng.uniform(0.4, 0.65, k), 1).astype(np.float32)
-    u, v = buf.u - place[buf.index, 0], (buf.v - place[buf.index, 1]) * np.float32(rng.uniform(1.0, 1.5))
-    scale = big[buf.index]
-    nucleus = np.clip((1 - (u * u + v * v) / scale**2) * 5 + 0.5, 0, 1)
-    spots = np.zeros_like(nucleus)
-    for _ in range(int(rng.integers(1, 4))):
-        where = (np.append(rng.normal(0, 0.3, (k, 2)), np.zeros((1, 2)), 0).astype(np.float32))[buf.index]
-        gone = (u - where[..., 0] * scale) ** 2 + (v - where[..., 1] * scale) ** 2
-        spots = np.maximum(spots, np.exp(gone * np.float32(-1 / 0.17**2) / scale**2))
-    inside = buf.index >= 0
-    return nucleus * inside, spots * nucleus * inside
+    """Nuclei (0..1, sharp) and nucleoli of cells of which `buf.u` and `buf.v` are in core radii."""
+    place = rng.normal(0, 0.18, (k, 2)).astype(np.float32)
+    big = rng.uniform(0.4, 0.62, (k, 1)).astype(np.float32)
+    spots = (rng.normal(0, 0.3, (k, 2)).astype(np.float32) for _ in range(int(rng.integers(1, 4))))
+    at = np.nonzero(np.hypot(buf.u, buf.v) * (buf.index >= 0) < 1.6)
+    i = buf.index[at]
+    middle = np.stack([buf.u[at], buf.v[at]], 1) - place[i]
+    middle *= np.float32([1.0, rng.uniform(1.0, 1.6)]) / big[i]
+    oval = np.clip((1 - (middle**2).sum(1)) * 4 + 0.5, 0, 1) * (i >= 0)
+    dots = np.zeros_like(oval)
+    for spot in spots:
+        dots = np.maximum(dots, np.exp(((middle - spot[i]) ** 2).sum(1) * np.float32(-1 / 0.2**2)))
+    nucleus, nucleoli = np.zeros_like(buf.u), np.zeros_like(buf.u)
+    nucleus[at], nucleoli[at] = oval, dots * oval
+    return nucleus, nucleoli
 
 
-def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, _Buffers, _Scene]:
-    """Optical thickness, in radians, of cells spread on glass, and of dirt between them."""
+def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, Array, _Buffers, _Scene]:
+    """Phase in radians of cells spread on glass and of dirt between them; and the domes of rounded cells."""
     scene, buf, round_ = _spread_cells(rng, n, t, d)
     k = scene.y.shape[1]
     inside = buf.index >= 0
@@ -1282,15 +1290,21 @@ def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, _Buffers, _Sce
     lamella = 1 - np.exp(depth * np.float32(-1 / edge))
     body = np.exp((buf.u**2 + buf.v**2 * np.float32(1.5)) * np.float32(-rng.uniform(0.4, 1.2)))
     nucleus, spots = _organelles(rng, buf, k)
-    thick = rng.uniform(0.05, 0.3) * lamella * np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
-    thick += rng.uniform(0.05, 0.45) * body * lamella
-    thick += rng.uniform(-0.08, 0.2) * nucleus + rng.uniform(0.05, 0.35) * spots
-    grains = rng.uniform(0.03, 0.16) * buf.tex * lamella * (0.35 + body) * (1 - 0.7 * nucleus)
+    ball = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * inside
+    thick = rng.uniform(0.08, 0.35) * lamella * np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
+    thick += rng.uniform(0.0, 0.4) * body * lamella
+    pale = rng.random() < 0.5
+    thick += (rng.uniform(-0.3, -0.08) if pale else rng.uniform(0.05, 0.25)) * nucleus
+    thick += rng.uniform(0.15, 0.5) * spots
+    amount = rng.uniform(0.01, 0.08) if rng.random() < 0.8 else 0.16
+    grains = amount * buf.tex * lamella * (0.35 + body) * (1 - 0.7 * nucleus)
     thick += grains
     if round_.any():
-        ball = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * rng.uniform(1.8, 4.2)
         flag = np.append(round_, False)[buf.index]
-        thick = np.where(flag, ball + 2 * grains, thick)
+        thick = np.where(flag, rng.uniform(0.3, 0.9) * ball + grains, thick)
+        ball = ball * flag
+    else:
+        ball = ball * 0
     thick = thick * inside
     if rng.random() < 0.5:  # debris
         specks = np.zeros((n, n), np.float32)
@@ -1298,15 +1312,19 @@ def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, _Buffers, _Sce
         specks[at[:, 0], at[:, 1]] = rng.uniform(0.3, 2.0, len(at))
         sigma = max(rng.uniform(0.01, 0.03) * d, 0.7)
         thick = thick + _blur(specks, sigma) * np.float32(6.3 * sigma**2)
-    return thick.astype(np.float32), buf, scene
+    return thick.astype(np.float32), ball.astype(np.float32), buf, scene
 
 
 def _adherent_phase(rng: Rng, n: int, t: int) -> _Drawn:
     d = _diameter(rng, n, 24, 130)
-    thick, buf, scene = _adherent(rng, n, t, d)
+    thick, ball, buf, scene = _adherent(rng, n, t, d)
     thick = _blur(thick, rng.uniform(0.4, 0.9) * max(n / 256, 0.6))
     image = _zernike(thick, max(d * rng.uniform(0.03, 0.12), 1.0), rng.uniform(0.45, 0.9))
-    image = np.minimum(image, rng.uniform(2.0, 4.0))
+    if ball.any():  # a round cell is a lens: it gathers light inside, and its halo is wide
+        image += rng.uniform(0.2, 1.5) * ball ** rng.choice([0.5, 2.0])
+        around = _blur((ball > 0).astype(np.float32), d * rng.uniform(0.04, 0.1))
+        image += rng.uniform(0.3, 1.5) * around * (buf.index < 0)
+    image = np.minimum(image, rng.uniform(1.6, 3.5))
     if rng.random() < 0.35 and not scene.painter:  # ridges and clefts where cells meet
         line = np.exp(-((buf.depth / np.float32(max(0.012 * d, 0.8))) ** 2)) * (buf.index >= 0)
         image += rng.uniform(-0.25, 0.25) * line
