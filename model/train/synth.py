@@ -12,7 +12,7 @@ Only numpy and scipy, one core, some 50 ms for 6 frames of 256 x 256 pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -804,7 +804,11 @@ def _dic(rng: Rng, n: int, t: int) -> _Drawn:
     d = _diameter(rng, n, 14, 150)
     if rng.random() < 0.4:
         thick, ball, buf, scene = _adherent(rng, n, t, d)
-        return _slope(rng, scene, _blur(thick + ball, rng.uniform(0.5, 1.2)), d), buf.index, scene
+        return (
+            _slope(rng, scene, _blur(rng.uniform(1.5, 3.0) * thick + ball, rng.uniform(0.5, 1.2)), d),
+            buf.index,
+            scene,
+        )
     scene = _scene(
         rng,
         n,
@@ -870,9 +874,10 @@ def _limbs(
 ) -> _Buffers:
     """Draw objects that are made of tapering segments.
 
-    `joints` (T, K, P, 2) are points (y, x), `width` (T, K, P) the half widths there, 0 for a point that is
-    not used. Segments join neighbours in the row, or the first point with each other (`star`). `curve` draws
-    the sides of a tapering segment in, `blend` (pixels) rounds the corner between segments.
+    `joints` (T, K, P, 2) are points (y, x), `width` (T, K, P) the half widths there: 0 for a point that is
+    not used, negative where a branch begins. Segments join neighbours in the row, or the first point with
+    each other (`star`). `curve` draws the sides of a tapering segment in, `blend` (pixels) rounds the corner
+    between segments.
     """
     t, k, parts, _ = joints.shape
     n = scene.n
@@ -881,14 +886,15 @@ def _limbs(
     first, second = np.full((t, n, n), -reach - 1, f32), np.full((t, n, n), -1e3, f32)
     grid = np.arange(n, dtype=f32)
     order = np.r_[1:k, 0]
-    low = (joints - width[..., None]).min(2) - reach - 2
-    high = (joints + width[..., None]).max(2) + reach + 3
+    half = np.abs(width)
+    low = (joints - half[..., None]).min(2) - reach - 2
+    high = (joints + half[..., None]).max(2) + reach + 3
     if scene.warp is not None:
         low -= 2
         high += 2
     low = np.clip(low, 0, n).astype(int)
     high = np.clip(high, 0, n).astype(int)
-    joints, width = joints.astype(f32), width.astype(f32)
+    joints, width, half = joints.astype(f32), width.astype(f32), half.astype(f32)
     for f in range(t):
         for j in order:
             (y0, x0), (y1, x1) = low[f, j], high[f, j]
@@ -911,7 +917,7 @@ def _limbs(
                 dy, dx = rows - ay, cols - ax
                 h = dy * (vy / squared) + dx * (vx / squared)
                 np.clip(h, 0, 1, out=h)
-                ra, rb = width[f, j, b], width[f, j, a]
+                ra, rb = half[f, j, b], half[f, j, a]
                 gone = np.sqrt((dy - h * vy) ** 2 + (dx - h * vx) ** 2)
                 if scene.pinch[f, j] > 0 and parts == 2:
                     span = np.sqrt(squared) / (f32(1.1) * ra)
@@ -1092,7 +1098,12 @@ def _colony(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene,
     scene.pinch = np.where(rng.random(k) < rng.choice([0.0, 0.15, 0.4]), rng.uniform(0.15, 0.6, k), 0.0)
     scene.pinch = (scene.pinch * (span > 2.2 * wide) * np.linspace(0.6, 1, t)[:, None]).clip(0, 0.7)
     scene.warp = _warp(rng, n, max(tall, 2.5 * wide), rng.uniform(0.3, 2.5))
-    half = 0.5 * wide * rng.uniform(0.88, 1.06) * np.exp(0.04 * rng.standard_normal((1, k, 1)))
+    half = (
+        0.5
+        * wide
+        * rng.choice([rng.uniform(0.86, 1.0), rng.uniform(1.0, 1.12)])
+        * np.exp(0.04 * rng.standard_normal((1, k, 1)))
+    )
     width = half * np.ones((t, k, 2))
     joints = _chain(scene, (span - wide) * growth, np.zeros((t, k, 1)))
     scene.r = 0.65 * wide * np.ones((t, k))
@@ -1128,12 +1139,45 @@ def _threads(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene
         * np.exp(rng.choice([0.0, 0.03]) * np.arange(t)[:, None])
     )
     joints = _chain(scene, lengths, heading)
-    width = 0.5 * wide * np.exp(0.08 * rng.standard_normal((1, count, 1))) * np.ones((t, count, parts + 1))
+    width = 0.5 * wide * np.exp(0.08 * rng.standard_normal((1, count, 1))) * np.ones(joints.shape[:3])
     if rng.random() < 0.3:  # pointed ends
         width[..., [0, -1]] *= rng.uniform(0.4, 0.8)
+    if filament and rng.random() < 0.35:  # hyphae, which branch
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.integers(2, parts - 2))
+            away = scene.angle + heading[..., at] + rng.choice([-1, 1], count) * rng.uniform(0.6, 1.4)
+            curl = rng.normal(0, 0.3, count)
+            steps = np.arange(4)[:, None, None] * length * rng.uniform(0.04, 0.16)
+            turned = away + curl * np.arange(4)[:, None, None]
+            side = np.stack([np.sin(turned), np.cos(turned)], -1) * steps[..., None]
+            branch = joints[:, :, at : at + 1] + side.transpose(1, 2, 0, 3)
+            joints = np.concatenate([joints, branch], 2)
+            sign = np.array([-1.0, 1.0, 1.0, 1.0]) * rng.uniform(0.7, 1.0)
+            width = np.concatenate([width, sign * width[:, :, at : at + 1]], 2)
+    if not filament and count < 25 and rng.random() < 0.35:  # stalks: seen, and no part of the cell
+        scene = _with_stalks(rng, scene)
+        tip, before = joints[:, :, -1:], joints[:, :, -2:-1]
+        end = tip + (tip - before) * rng.uniform(0.5, 3.0, (1, count, 1, 1))
+        stalk = np.concatenate([tip, end, np.repeat(end, joints.shape[2] - 2, 2)], 2)
+        joints = np.concatenate([joints, stalk], 1)
+        thin = np.zeros_like(width)
+        thin[:, :, :2] = max(0.08 * wide, 0.5)
+        width = np.concatenate([width, thin], 1)
     scene.warp = None
-    scene.r = 0.65 * wide * np.ones((t, count))
+    scene.r = 0.65 * wide * np.ones_like(scene.r)
     return scene, _limbs(scene, joints, width, pool, rng)
+
+
+def _with_stalks(rng: Rng, scene: _Scene) -> _Scene:
+    """`scene` with a faint, unlabelled companion for each object, in the columns that follow."""
+    both = {
+        name: np.concatenate([getattr(scene, name)] * 2, axis=1)
+        for name in ("y", "x", "r", "angle", "aspect", "coef", "alive", "gain", "pinch")
+    }
+    k = len(scene.ids)
+    both["gain"][:, k:] = 0.05
+    both["alive"][:, k:] &= rng.random(k) < 0.7
+    return replace(scene, ids=np.append(scene.ids, np.zeros(k, int)), bend=np.tile(scene.bend, 2), **both)
 
 
 def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
@@ -1172,7 +1216,8 @@ def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
     weight = np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
     phase = rng.choice([0.2, 0.5, 0.8, 1.1]) * rng.uniform(0.7, 1.2) * round_ * weight
     phase += round_ * rng.uniform(0, 0.08) * buf.tex
-    phase = _blur(phase.astype(np.float32), rng.uniform(0.04, 0.16) * wide)
+    soft = rng.uniform(0.04, 0.15) if rng.random() < 0.7 else rng.uniform(0.15, 0.27)  # closes the gaps
+    phase = _blur(phase.astype(np.float32), soft * wide)
     if rng.random() < 0.15:  # brightfield, a little out of focus: the curvature of the bodies
         soft = _blur(phase, rng.uniform(0.15, 0.35) * wide + 0.3)
         image = 1 + rng.choice([-1, 1]) * rng.uniform(0.5, 1.5) * (phase - soft)
@@ -1222,11 +1267,11 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
             far[j, 0] = rng.uniform(1.0, 2.0)
             far[j, 1:m] = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, m - 1)
         else:  # flat, with corners
-            m = int(rng.integers(4, 8))
+            m = int(rng.integers(3, 7))
             core[j] = rng.uniform(0.6, 0.85)
             angle[j, :m] = 2 * np.pi * np.cumsum(rng.dirichlet(np.full(m, 8.0)))
             far[j, :m] = _loguniform(rng, 0.8, 1.5, m)
-        thin[j, :m] = rng.uniform(0.02, 0.12, m) if kind < 2 else rng.uniform(0.05, 0.35, m)
+        thin[j, :m] = rng.uniform(0.02, 0.12, m) if kind < 2 else _loguniform(rng, 0.03, 0.3, m)
         if kind == 2:
             thin[j, 1:m] = rng.uniform(0.22, 0.36)
             thin[j, 0] = rng.uniform(0.02, 0.08)
@@ -1265,16 +1310,17 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
 def _organelles(rng: Rng, buf: _Buffers, k: int) -> tuple[Array, Array]:
     """Nuclei (0..1, sharp) and nucleoli of cells of which `buf.u` and `buf.v` are in core radii."""
     place = rng.normal(0, 0.18, (k, 2)).astype(np.float32)
-    big = rng.uniform(0.4, 0.62, (k, 1)).astype(np.float32)
+    big = rng.uniform(0.4, 0.62, k).astype(np.float32)
     spots = (rng.normal(0, 0.3, (k, 2)).astype(np.float32) for _ in range(int(rng.integers(1, 4))))
-    at = np.nonzero(np.hypot(buf.u, buf.v) * (buf.index >= 0) < 1.6)
+    squeeze = np.float32(rng.uniform(1.0, 1.6))
+    at = np.nonzero((buf.index >= 0) & (np.abs(buf.u) < 1.4) & (np.abs(buf.v) < 1.4))
     i = buf.index[at]
-    middle = np.stack([buf.u[at], buf.v[at]], 1) - place[i]
-    middle *= np.float32([1.0, rng.uniform(1.0, 1.6)]) / big[i]
-    oval = np.clip((1 - (middle**2).sum(1)) * 4 + 0.5, 0, 1) * (i >= 0)
+    u, v = (buf.u[at] - place[i, 0]) / big[i], (buf.v[at] - place[i, 1]) * squeeze / big[i]
+    oval = np.clip((1 - u * u - v * v) * 4 + 0.5, 0, 1)
     dots = np.zeros_like(oval)
     for spot in spots:
-        dots = np.maximum(dots, np.exp(((middle - spot[i]) ** 2).sum(1) * np.float32(-1 / 0.2**2)))
+        away = (u - spot[i, 0]) ** 2 + (v - spot[i, 1]) ** 2
+        dots = np.maximum(dots, np.exp(away * np.float32(-1 / 0.2**2)))
     nucleus, nucleoli = np.zeros_like(buf.u), np.zeros_like(buf.u)
     nucleus[at], nucleoli[at] = oval, dots * oval
     return nucleus, nucleoli
@@ -1293,8 +1339,10 @@ def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, Array, _Buffer
     ball = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * inside
     thick = rng.uniform(0.08, 0.35) * lamella * np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
     thick += rng.uniform(0.0, 0.4) * body * lamella
-    pale = rng.random() < 0.5
-    thick += (rng.uniform(-0.3, -0.08) if pale else rng.uniform(0.05, 0.25)) * nucleus
+    if rng.random() < 0.5:  # pale or dark
+        thick *= 1 - rng.uniform(0.2, 0.7) * nucleus
+    else:
+        thick += rng.uniform(0.05, 0.25) * nucleus
     thick += rng.uniform(0.15, 0.5) * spots
     amount = rng.uniform(0.01, 0.08) if rng.random() < 0.8 else 0.16
     grains = amount * buf.tex * lamella * (0.35 + body) * (1 - 0.7 * nucleus)
