@@ -906,37 +906,23 @@ def _limbs(
             if scene.warp is not None:
                 rows = rows + scene.warp[0][y0:y1:step, x0:x1:step]
                 cols = cols + scene.warp[1][y0:y1:step, x0:x1:step]
-            near: Array | None = None
+            near = np.full(np.broadcast_shapes(rows.shape, cols.shape), -reach - 1, f32)
             for a in range(1, parts):
-                b = 0 if star else a - 1
                 if width[f, j, a] <= 0:
                     continue
-                (ay, ax), (by, bx) = joints[f, j, b], joints[f, j, a]
-                vy, vx = by - ay, bx - ax
-                squared = vy * vy + vx * vx + f32(1e-3)
-                dy, dx = rows - ay, cols - ax
-                h = dy * (vy / squared) + dx * (vx / squared)
-                np.clip(h, 0, 1, out=h)
-                ra, rb = half[f, j, b], half[f, j, a]
-                gone = np.sqrt((dy - h * vy) ** 2 + (dx - h * vx) ** 2)
-                if scene.pinch[f, j] > 0 and parts == 2:
-                    span = np.sqrt(squared) / (f32(1.1) * ra)
-                    made = ra * (1 - scene.pinch[f, j].astype(f32) * np.exp(-(((h - f32(0.5)) * span) ** 2)))
-                elif ra == rb:
-                    made = ra
-                else:
-                    h = 1 - h
-                    made = rb + (ra - rb) * h * (1 - f32(curve) * (1 - h))
-                made = made - gone
-                if near is None:
-                    near = made
-                elif blend > 0:
+                ends = [0 if star else a - 1, a]
+                # The sides of a star meet far out; of a chain, a segment needs no more than its own box.
+                part = _part(joints[f, j, ends], half[f, j, ends].max() + reach, y0, x0, step, near.shape)
+                if star or parts == 2:
+                    part = (slice(None), slice(None))
+                dy, dx = (
+                    (rows[part], cols[part]) if scene.warp is not None else (rows[part[0]], cols[:, part[1]])
+                )
+                made = _segment(dy, dx, joints[f, j, ends], half[f, j, ends], scene.pinch[f, j], curve)
+                if blend > 0 and a > 1:
                     soft = np.maximum(blend - np.abs(near - made), 0)
-                    near = np.maximum(near, made) + soft * soft * f32(0.25 / blend)
-                else:
-                    near = np.maximum(near, made)
-            if near is None:
-                continue
+                    made = np.maximum(near, made) + soft * soft * f32(0.25 / blend)
+                np.maximum(near[part], made, out=near[part])
             if step == 2:
                 near = _double(near, y1 - y0, x1 - x0)
             box = (f, slice(y0, y1), slice(x0, x1))
@@ -968,6 +954,36 @@ def _limbs(
         u[f, rows, cols], v[f, rows, cols] = along * scale, across * scale
         rho[f, rows, cols] = np.clip(1 - depth[f, rows, cols] * scale, 0, 1)
     return _Buffers(index, depth.astype(f32, copy=False), rho, u, v, tex)
+
+
+def _part(
+    ends: Array, margin: float, y0: int, x0: int, step: int, shape: tuple[int, ...]
+) -> tuple[slice, slice]:
+    """Rows and columns of a grid, from (y0, x0) by `step`, within `margin` of the line between `ends`."""
+    low = np.floor((ends.min(0) - margin - (y0, x0)) / step).astype(int)
+    high = np.ceil((ends.max(0) + margin - (y0, x0)) / step).astype(int) + 1
+    (r0, c0), (r1, c1) = np.clip(low, 0, shape), np.clip(high, 0, shape)
+    return slice(r0, r1), slice(c0, c1)
+
+
+def _segment(rows: Array, cols: Array, ends: Array, half: Array, pinch: float, curve: float) -> Array:
+    """Pixels to the side of a tapering segment, positive inside."""
+    f32 = np.float32
+    (ay, ax), (by, bx) = ends
+    vy, vx = by - ay, bx - ax
+    squared = vy * vy + vx * vx + f32(1e-3)
+    dy, dx = rows - ay, cols - ax
+    h = dy * (vy / squared) + dx * (vx / squared)
+    np.clip(h, 0, 1, out=h)
+    gone = np.sqrt((dy - h * vy) ** 2 + (dx - h * vx) ** 2)
+    ra, rb = half
+    if pinch > 0:
+        span = np.sqrt(squared) / (f32(1.1) * ra)
+        return ra * (1 - f32(pinch) * np.exp(-(((h - f32(0.5)) * span) ** 2))) - gone
+    if ra == rb:
+        return ra - gone
+    h = 1 - h
+    return rb + (ra - rb) * h * (1 - f32(curve) * (1 - h)) - gone
 
 
 def _double(field: Array, h: int, w: int) -> Array:
@@ -1121,7 +1137,7 @@ def _threads(rng: Rng, n: int, t: int, wide: float, pool: Array) -> tuple[_Scene
     else:
         length = _loguniform(rng, 2.5, 9.0) * wide
         count = int(np.clip(rng.uniform(0.03, 0.35) * n * n / (wide * length), 1, 60))
-    parts = 13 if filament else 6
+    parts = 20 if filament else 6
     scene = _slow(rng, n, t, 0.6 * length, count, overlap=0.7 if filament else 0.3)
     if filament and count > 1 and rng.random() < 0.4:  # a bundle
         scene.angle += rng.uniform(0, 3) + 0.2 * rng.standard_normal(count) - scene.angle[:1]
@@ -1214,7 +1230,7 @@ def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
     if rng.random() < 0.3:  # flat-topped: a rod in a tight channel or under a pad
         round_ = np.minimum(round_ * 1.5, 1)
     weight = np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
-    phase = rng.choice([0.2, 0.5, 0.8, 1.1]) * rng.uniform(0.7, 1.2) * round_ * weight
+    phase = rng.choice([0.15, 0.35, 0.6, 0.9]) * rng.uniform(0.7, 1.3) * round_ * weight
     phase += round_ * rng.uniform(0, 0.08) * buf.tex
     soft = rng.uniform(0.04, 0.15) if rng.random() < 0.7 else rng.uniform(0.15, 0.27)  # closes the gaps
     phase = _blur(phase.astype(np.float32), soft * wide)
@@ -1222,7 +1238,8 @@ def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
         soft = _blur(phase, rng.uniform(0.15, 0.35) * wide + 0.3)
         image = 1 + rng.choice([-1, 1]) * rng.uniform(0.5, 1.5) * (phase - soft)
     else:
-        image = _zernike(phase, wide * rng.uniform(0.5, 2.0), rng.uniform(0.5, 1.0))
+        passes = rng.uniform(0.5, 1.0)  # beyond that phase a body would turn bright
+        image = _zernike(phase * np.float32(passes), wide * rng.uniform(0.5, 2.0), passes)
     floor = rng.uniform(0, 0.03 if rng.random() < 0.7 else 0.08)
     image += floor * _moving(scene, lambda m: _fractal(rng, m, m, 4 * wide, 2.0))
     return image.astype(np.float32), buf.index, scene
@@ -1233,7 +1250,9 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
     sheet = rng.random() < 0.35  # confluent
     reach = 0.5 * d
     if sheet:
-        centre = _lattice(rng, n, d * rng.uniform(0.75, 1.0))[:70]
+        centre = _lattice(rng, n, d * rng.uniform(0.75, 1.0))
+        away = np.hypot(*(centre - n / 2).T)
+        centre = centre[np.argsort(away * rng.uniform(0.85, 1.0, len(away)))[:80]]
         scene = _slow(rng, n, t, d, len(centre), centre)
         scene.painter = False
     else:
@@ -1263,9 +1282,9 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
             m = int(rng.integers(5, 8))
             core[j] = rng.uniform(0.35, 0.55)
             angle[j, 0] = np.pi
-            angle[j, 1:m] = np.linspace(-1, 1, m - 1) * rng.uniform(0.7, 1.3)
+            angle[j, 1:m] = np.linspace(-1, 1, m - 1) * rng.uniform(0.4, 1.0)
             far[j, 0] = rng.uniform(1.0, 2.0)
-            far[j, 1:m] = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, m - 1)
+            far[j, 1:m] = rng.uniform(0.7, 1.1) * rng.uniform(0.93, 1.07, m - 1)
         else:  # flat, with corners
             m = int(rng.integers(3, 7))
             core[j] = rng.uniform(0.6, 0.85)
@@ -1273,7 +1292,7 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
             far[j, :m] = _loguniform(rng, 0.8, 1.5, m)
         thin[j, :m] = rng.uniform(0.02, 0.12, m) if kind < 2 else _loguniform(rng, 0.03, 0.3, m)
         if kind == 2:
-            thin[j, 1:m] = rng.uniform(0.22, 0.36)
+            thin[j, 1:m] = rng.uniform(0.28, 0.4)
             thin[j, 0] = rng.uniform(0.02, 0.08)
     round_ = rng.random(k) < rng.choice([0.0, 0.1, 0.3], p=[0.4, 0.4, 0.2])
     core[round_] = rng.uniform(0.5, 0.7)
@@ -1367,7 +1386,8 @@ def _adherent_phase(rng: Rng, n: int, t: int) -> _Drawn:
     d = _diameter(rng, n, 24, 130)
     thick, ball, buf, scene = _adherent(rng, n, t, d)
     thick = _blur(thick, rng.uniform(0.4, 0.9) * max(n / 256, 0.6))
-    image = _zernike(thick, max(d * rng.uniform(0.03, 0.12), 1.0), rng.uniform(0.45, 0.9))
+    passes = rng.uniform(0.45, 0.9)
+    image = _zernike(thick * np.float32(passes), max(d * rng.uniform(0.03, 0.12), 1.0), passes)
     if ball.any():  # a round cell is a lens: it gathers light inside, and its halo is wide
         image += rng.uniform(0.2, 1.5) * ball ** rng.choice([0.5, 2.0])
         around = _blur((ball > 0).astype(np.float32), d * rng.uniform(0.04, 0.1))
