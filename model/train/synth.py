@@ -887,42 +887,43 @@ def _limbs(
     grid = np.arange(n, dtype=f32)
     order = np.r_[1:k, 0]
     half = np.abs(width)
-    low = (joints - half[..., None]).min(2) - reach - 2
-    high = (joints + half[..., None]).max(2) + reach + 3
-    if scene.warp is not None:
-        low -= 2
-        high += 2
+    margin = reach + 2 + 0.65 * blend + 2 * (scene.warp is not None)  # blends swell the middle of a star
+    low = (joints - half[..., None]).min(2) - margin
+    high = (joints + half[..., None]).max(2) + margin + 1
     low = np.clip(low, 0, n).astype(int)
     high = np.clip(high, 0, n).astype(int)
-    joints, width, half = joints.astype(f32), width.astype(f32), half.astype(f32)
+    points, widths, boxes = joints.tolist(), width.tolist(), np.concatenate([low, high], 2).tolist()
     for f in range(t):
         for j in order:
-            (y0, x0), (y1, x1) = low[f, j], high[f, j]
+            y0, x0, y1, x1 = boxes[f][j]
             if not scene.alive[f, j] or y0 >= y1 or x0 >= x1:
                 continue
             # Distances are nearly linear between pixels, so large objects are made from every other one.
-            step = 2 if min(y1 - y0, x1 - x0) > 40 and (star or width[f, j].max() > 8) else 1
+            step = 2 if min(y1 - y0, x1 - x0) > 40 and (star or max(widths[f][j]) > 8) else 1
             rows, cols = grid[y0:y1:step, None], grid[None, x0:x1:step]
             if scene.warp is not None:
                 rows = rows + scene.warp[0][y0:y1:step, x0:x1:step]
                 cols = cols + scene.warp[1][y0:y1:step, x0:x1:step]
-            near = np.full(np.broadcast_shapes(rows.shape, cols.shape), -reach - 1, f32)
+            near = np.full((-(-(y1 - y0) // step), -(-(x1 - x0) // step)), -reach - 1, f32)
             for a in range(1, parts):
-                if width[f, j, a] <= 0:
+                b = 0 if star else a - 1
+                if widths[f][j][a] <= 0:
                     continue
-                ends = [0 if star else a - 1, a]
-                # The sides of a star meet far out; of a chain, a segment needs no more than its own box.
-                part = _part(joints[f, j, ends], half[f, j, ends].max() + reach, y0, x0, step, near.shape)
+                ends, halves = (points[f][j][b], points[f][j][a]), (abs(widths[f][j][b]), widths[f][j][a])
+                pinch = float(scene.pinch[f, j])
                 if star or parts == 2:
-                    part = (slice(None), slice(None))
-                dy, dx = (
-                    (rows[part], cols[part]) if scene.warp is not None else (rows[part[0]], cols[:, part[1]])
-                )
-                made = _segment(dy, dx, joints[f, j, ends], half[f, j, ends], scene.pinch[f, j], curve)
-                if blend > 0 and a > 1:
-                    soft = np.maximum(blend - np.abs(near - made), 0)
-                    made = np.maximum(near, made) + soft * soft * f32(0.25 / blend)
-                np.maximum(near[part], made, out=near[part])
+                    made = _segment(rows, cols, ends, halves, pinch, curve)
+                    if blend > 0 and a > 1:
+                        soft = np.maximum(blend - np.abs(near - made), 0)
+                        made = np.maximum(near, made) + soft * soft * f32(0.25 / blend)
+                    np.maximum(near, made, out=near)
+                else:  # a segment of a chain needs no more than its own box
+                    wide = max(halves) + reach
+                    r0, r1 = _span(ends[0][0], ends[1][0], wide, y0, step, near.shape[0])
+                    c0, c1 = _span(ends[0][1], ends[1][1], wide, x0, step, near.shape[1])
+                    if r0 < r1 and c0 < c1:
+                        made = _segment(rows[r0:r1], cols[:, c0:c1], ends, halves, pinch, curve)
+                        np.maximum(near[r0:r1, c0:c1], made, out=near[r0:r1, c0:c1])
             if step == 2:
                 near = _double(near, y1 - y0, x1 - x0)
             box = (f, slice(y0, y1), slice(x0, x1))
@@ -956,34 +957,33 @@ def _limbs(
     return _Buffers(index, depth.astype(f32, copy=False), rho, u, v, tex)
 
 
-def _part(
-    ends: Array, margin: float, y0: int, x0: int, step: int, shape: tuple[int, ...]
-) -> tuple[slice, slice]:
-    """Rows and columns of a grid, from (y0, x0) by `step`, within `margin` of the line between `ends`."""
-    low = np.floor((ends.min(0) - margin - (y0, x0)) / step).astype(int)
-    high = np.ceil((ends.max(0) + margin - (y0, x0)) / step).astype(int) + 1
-    (r0, c0), (r1, c1) = np.clip(low, 0, shape), np.clip(high, 0, shape)
-    return slice(r0, r1), slice(c0, c1)
+def _span(a: float, b: float, margin: float, first: int, step: int, count: int) -> tuple[int, int]:
+    """First and last of `count` lines, from `first` by `step`, that lie within `margin` of a..b."""
+    low = int((min(a, b) - margin - first) // step)
+    high = int((max(a, b) + margin - first) // step) + 2
+    return min(max(low, 0), count), min(max(high, 0), count)
 
 
-def _segment(rows: Array, cols: Array, ends: Array, half: Array, pinch: float, curve: float) -> Array:
+def _segment(
+    rows: Array, cols: Array, ends: tuple[Any, Any], half: tuple[float, float], pinch: float, curve: float
+) -> Array:
     """Pixels to the side of a tapering segment, positive inside."""
     f32 = np.float32
     (ay, ax), (by, bx) = ends
     vy, vx = by - ay, bx - ax
-    squared = vy * vy + vx * vx + f32(1e-3)
-    dy, dx = rows - ay, cols - ax
+    squared = vy * vy + vx * vx + 1e-3
+    dy, dx = rows - f32(ay), cols - f32(ax)
     h = dy * (vy / squared) + dx * (vx / squared)
     np.clip(h, 0, 1, out=h)
     gone = np.sqrt((dy - h * vy) ** 2 + (dx - h * vx) ** 2)
     ra, rb = half
     if pinch > 0:
-        span = np.sqrt(squared) / (f32(1.1) * ra)
-        return ra * (1 - f32(pinch) * np.exp(-(((h - f32(0.5)) * span) ** 2))) - gone
+        span = f32(np.sqrt(squared) / (1.1 * ra))
+        return ra * (1 - pinch * np.exp(-(((h - 0.5) * span) ** 2))) - gone
     if ra == rb:
         return ra - gone
     h = 1 - h
-    return rb + (ra - rb) * h * (1 - f32(curve) * (1 - h)) - gone
+    return rb + (ra - rb) * h * (1 - curve * (1 - h)) - gone
 
 
 def _double(field: Array, h: int, w: int) -> Array:
@@ -1296,8 +1296,8 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
             thin[j, 0] = rng.uniform(0.02, 0.08)
     round_ = rng.random(k) < rng.choice([0.0, 0.1, 0.3], p=[0.4, 0.4, 0.2])
     core[round_] = rng.uniform(0.5, 0.7)
-    far[round_] *= 0.0
-    thin[round_] = np.where(thin[round_] > 0, core[round_, None] * 0.98, 0)
+    far[round_], thin[round_] = 0.0, 0.0
+    thin[round_, 0] = core[round_]
     size = (scene.r / scene.r[:1].mean()) * reach
     wander = rng.choice([0.01, 0.04, 0.1])
     change = np.exp(wander * _smooth_walk(rng, t, k * tips).reshape(t, k, tips)).clip(0.5, 1.6)
@@ -1320,7 +1320,7 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
         pool,
         rng,
         star=True,
-        curve=rng.uniform(0, 0.9),
+        curve=float(rng.uniform(0, 0.9)),
         blend=float(rng.uniform(0.05, 0.3) * reach),
     )
     return scene, buf, round_
