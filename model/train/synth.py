@@ -911,7 +911,7 @@ def _limbs(
                     continue
                 ends, halves = (points[f][j][b], points[f][j][a]), (abs(widths[f][j][b]), widths[f][j][a])
                 pinch = float(scene.pinch[f, j])
-                if star or parts == 2:
+                if star or parts == 2 or scene.warp is not None:
                     made = _segment(rows, cols, ends, halves, pinch, curve)
                     if blend > 0 and a > 1:
                         soft = np.maximum(blend - np.abs(near - made), 0)
@@ -930,11 +930,12 @@ def _limbs(
             old = first[box]
             if scene.painter:
                 win = (near > 0) | (near > old)
+                np.copyto(old, near, where=win)
+                np.copyto(index[box], np.int32(j), where=win & (near > 0))
             else:
-                win = near > old
-                np.copyto(second[box], np.where(win, old, np.maximum(second[box], near)))
-            np.copyto(old, near, where=win)
-            np.copyto(index[box], np.int32(j), where=win & (near > 0))
+                np.copyto(index[box], np.int32(j), where=near > np.maximum(old, 0))
+                np.maximum(second[box], np.minimum(old, near), out=second[box])
+                np.maximum(old, near, out=old)
     depth = first if scene.painter else np.minimum(first, np.maximum(0.5 * (first - second), 0.05))
     depth = np.where(index >= 0, depth, np.minimum(first, 0))
     m = pool.shape[-1] - 1
@@ -1299,7 +1300,7 @@ def _spread_cells(rng: Rng, n: int, t: int, d: float) -> tuple[_Scene, _Buffers,
     far[round_], thin[round_] = 0.0, 0.0
     thin[round_, 0] = core[round_]
     size = (scene.r / scene.r[:1].mean()) * reach
-    wander = rng.choice([0.01, 0.04, 0.1])
+    wander = rng.choice([0.01, 0.03] if sheet else [0.01, 0.03, 0.07])
     change = np.exp(wander * _smooth_walk(rng, t, k * tips).reshape(t, k, tips)).clip(0.5, 1.6)
     swing = wander * _smooth_walk(rng, t, k * tips).reshape(t, k, tips)
     direction = scene.angle[..., None] + angle + swing
@@ -1390,8 +1391,11 @@ def _adherent_phase(rng: Rng, n: int, t: int) -> _Drawn:
     image = _zernike(thick * np.float32(passes), max(d * rng.uniform(0.03, 0.12), 1.0), passes)
     if ball.any():  # a round cell is a lens: it gathers light inside, and its halo is wide
         image += rng.uniform(0.2, 1.5) * ball ** rng.choice([0.5, 2.0])
-        around = _blur((ball > 0).astype(np.float32), d * rng.uniform(0.04, 0.1))
-        image += rng.uniform(0.3, 1.5) * around * (buf.index < 0)
+        around = _blur((ball > 0).astype(np.float32), d * rng.uniform(0.03, 0.07))
+        image += rng.uniform(0.2, 1.0) * around * (buf.index < 0)
+        if rng.random() < 0.6:  # and a dark line goes between the two
+            rim = np.exp(-((buf.depth / np.float32(max(0.02 * d, 0.8))) ** 2))
+            image -= rng.uniform(0.3, 0.9) * rim * (ball > 0)
     image = np.minimum(image, rng.uniform(1.6, 3.5))
     if rng.random() < 0.35 and not scene.painter:  # ridges and clefts where cells meet
         line = np.exp(-((buf.depth / np.float32(max(0.012 * d, 0.8))) ** 2)) * (buf.index >= 0)
