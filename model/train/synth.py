@@ -1377,7 +1377,7 @@ def _adherent(rng: Rng, n: int, t: int, d: float) -> tuple[Array, Array, _Buffer
     if rng.random() < 0.5:  # debris
         specks = np.zeros((n, n), np.float32)
         at = rng.integers(0, n, (int(rng.integers(2, 30)), 2))
-        specks[at[:, 0], at[:, 1]] = rng.uniform(0.3, 2.0, len(at))
+        specks[at[:, 0], at[:, 1]] = rng.uniform(0.2, 1.2, len(at))
         sigma = max(rng.uniform(0.01, 0.03) * d, 0.7)
         thick = thick + _blur(specks, sigma) * np.float32(6.3 * sigma**2)
     return thick.astype(np.float32), ball.astype(np.float32), buf, scene
