@@ -883,7 +883,7 @@ def _limbs(
     n = scene.n
     f32 = np.float32
     index = np.full((t, n, n), -1, np.int32)
-    first, second = np.full((t, n, n), -reach - 1, f32), np.full((t, n, n), -1e3, f32)
+    first, second = np.full((t, n, n), -1e3, f32), np.full((t, n, n), -1e3, f32)
     grid = np.arange(n, dtype=f32)
     order = np.r_[1:k, 0]
     half = np.abs(width)
@@ -904,7 +904,7 @@ def _limbs(
             if scene.warp is not None:
                 rows = rows + scene.warp[0][y0:y1:step, x0:x1:step]
                 cols = cols + scene.warp[1][y0:y1:step, x0:x1:step]
-            near = np.full((-(-(y1 - y0) // step), -(-(x1 - x0) // step)), -reach - 1, f32)
+            near = np.full((-(-(y1 - y0) // step), -(-(x1 - x0) // step)), -1e3, f32)
             for a in range(1, parts):
                 b = 0 if star else a - 1
                 if widths[f][j][a] <= 0:
@@ -937,7 +937,7 @@ def _limbs(
                 np.maximum(second[box], np.minimum(old, near), out=second[box])
                 np.maximum(old, near, out=old)
     depth = first if scene.painter else np.minimum(first, np.maximum(0.5 * (first - second), 0.05))
-    depth = np.where(index >= 0, depth, np.minimum(first, 0))
+    depth = np.where(index >= 0, depth, np.clip(first, -reach - 1, 0))
     m = pool.shape[-1] - 1
     offset = rng.integers(0, pool.shape[-1], (k, 2))
     size = width.max(2).mean(0)
