@@ -932,8 +932,8 @@ def _bacteria(rng: Rng, n: int, t: int) -> _Drawn:
 
 def _membrane(rng: Rng, n: int, t: int, em: bool = False) -> _Drawn:
     """Cells that tile the plane or fill space, seen by their walls."""
-    if not em and rng.random() < 0.6:
-        return _cells3(rng, n, t)
+    if rng.random() < 0.65:
+        return _cells3(rng, n, t, em)
     d = max(_diameter(rng, n, 18, 120), n / 9)
     scene = _tiling_scene(rng, n, t, d, rng.choice([0.02, 0.1]), 1.5)
     buf = _tile(scene, _pool(rng, max(d * rng.uniform(0.03, 0.15), 1.0), t), rng)
@@ -993,6 +993,8 @@ def _em(rng: Rng, n: int, t: int) -> _Drawn:
         turn=0.06,
         touch=0.2,
     )
+    if rng.random() < 0.4:
+        _end_in_depth(rng, scene, t)
     buf = _rasterise(scene, _pool(rng, max(d * rng.uniform(0.03, 0.1), 1.0), t, _depth_change(rng)), rng)
     ground = 0.6 + rng.uniform(0.06, 0.12) * _em_ground(rng, scene, d)
     folds = np.sin(2 * np.pi * (buf.v * rng.uniform(1.5, 3.5) + 0.25 * buf.tex + 0.3 * np.sin(3 * buf.u)))
@@ -1261,6 +1263,7 @@ def _solids(
     long = np.sqrt(_loguniform(rng, 1.0, max(aspect, 1.001), k))
     half = np.stack([radius[:, 0], radius[:, 1] * long, radius[:, 1] / long], axis=1)
     way = lean * rng.standard_normal((k, 2)) * (radius[:, 1] / radius[:, 0])[:, None]
+    way = way.clip(-0.3 * radius[:, 1:], 0.3 * radius[:, 1:])  # sections of one body overlap
     return _Solids(centre, half, rng.uniform(0, np.pi, k), way, np.full(k, blunt), np.zeros(k, bool))
 
 
@@ -1379,15 +1382,15 @@ def _sparse_diameter(rng: Rng, n: int, low: float, high: float, across: float) -
 
 def _nuclei3(rng: Rng, n: int, t: int) -> _Drawn:
     """Fluorescent bodies packed in depth: each plane shows the next ones faintly."""
-    d = _sparse_diameter(rng, n, 14, 110, 9.0)
-    height = _loguniform(rng, 1.0, 5.5)  # half of it, in planes
+    d = _sparse_diameter(rng, n, 14, 110, 11.0)
+    height = _loguniform(rng, 1.2, 6.5)  # half of it, in planes
     pad = 2 if height < 2.5 else 3
     box = np.array([(t + 2 * pad) / (2 * height) + 1.0, n / d + 1.0, n / d + 1.0])
     dense = rng.uniform(0.25, 1.15)
-    count = int(np.clip(dense * box.prod(), 3, 220))
+    count = int(np.clip(dense * box.prod(), 3, 240))
     place = _packed(rng, count, box)
-    if rng.random() < 0.4:  # one right above the other
-        upper = np.flatnonzero(rng.random(count) < 0.4)
+    if rng.random() < 0.6:  # one right above the other
+        upper = np.flatnonzero(rng.random(count) < 0.5)
         lower = rng.permutation(count)[: len(upper)]
         place[upper] = place[lower] + [1.0, 0, 0] + rng.normal(0, 0.2, (len(upper), 3))
     centre = (place - 0.5) * [2 * height, d, d]
@@ -1423,16 +1426,18 @@ def _nuclei3(rng: Rng, n: int, t: int) -> _Drawn:
     return image, cut.index[pad : pad + t], _still(n, t, radius[:, 1])
 
 
-def _cells3(rng: Rng, n: int, t: int) -> _Drawn:
+def _cells3(rng: Rng, n: int, t: int, em: bool = False) -> _Drawn:
     """Cells that fill space, with walls; a wall that lies flat in the plane is broad and faint."""
     d = _sparse_diameter(rng, n, 18, 120, 7.0)
-    height = _loguniform(rng, 1.2, 7.0)
+    height = _loguniform(rng, 1.2, 7.0) if not em else _loguniform(rng, 3.0, 14.0)
     pad = 1 if height < 2 else 2
-    layers = int((t + 2 * pad) / (1.7 * height)) + 3
+    filled = rng.random() < 0.65  # no background; else there are gaps between the cells
+    apart = (1.5 if filled else 1.7) * height
+    layers = int((t + 2 * pad) / apart) + 3
     rows = []
     for i in range(layers):
         flat = _grid(rng, n, d) + rng.uniform(-0.5, 0.5, 2) * d
-        z = 1.7 * height * (i - 1 + rng.normal(0, 0.2, len(flat))) + rng.uniform(-1, 1) * height - pad
+        z = apart * (i - 1 + rng.normal(0, 0.2, len(flat))) + rng.uniform(-0.5, 0.5) * height - pad
         rows.append(np.column_stack([z, flat]))
     centre = np.concatenate(rows)
     # In view first, so that ids beyond a byte are those at the margin.
@@ -1444,9 +1449,11 @@ def _cells3(rng: Rng, n: int, t: int) -> _Drawn:
     solids = _solids(rng, centre, radius, aspect=rng.uniform(1.05, 1.9), lean=rng.choice([0.0, 0.1, 0.3]))
     planes = np.arange(-pad, t + pad, dtype=float)
     warp = _warp3(rng, len(planes), n, d, max(height, 1.5), rng.choice([0.03, 0.08]))
-    cut = _cut(solids, planes, n, warp, 1.5)
-    inside = cut.depth > -0.4 * 0.5 * d  # beyond that is no tissue
-    wall = np.minimum(cut.wall, cut.depth + np.float32(0.2 * d))
+    cut = _cut(solids, planes, n, warp, 1.7 if filled else 1.45)
+    # Cells reach some way beyond their radius, and beyond that is no tissue.
+    beyond = np.float32((0.35 if filled else rng.uniform(0.05, 0.2)) * d)
+    inside = (cut.depth > -beyond) & (cut.owner >= 0)
+    wall = np.minimum(cut.wall, cut.depth + beyond)
     wide = max(d * rng.uniform(0.02, 0.07), 0.6)
     line = np.exp(-((wall / wide) ** 2)) * inside
     patchy = 1 + np.float32(rng.choice([0.0, 0.25, 0.5])) * _noise3(rng, len(planes), n, 0.6 * d, 2.0)
@@ -1454,13 +1461,18 @@ def _cells3(rng: Rng, n: int, t: int) -> _Drawn:
     inner = np.float32(rng.uniform(0.0, 0.15)) * _grain3(rng, len(planes), n, d * rng.uniform(0.03, 0.15))
     inner += (rng.uniform(0, 0.3) * rng.random(k)).astype(np.float32)[cut.owner]
     inner += np.float32(rng.uniform(0.0, 0.15))
-    body = inner * inside + line
-    if rng.random() < 0.25:  # nuclei as well
+    if em:
+        ground = _em_ground(rng, _still(n, len(planes), radius[:, 1]), d)
+        body = 0.55 + 0.4 * (inner - 0.2) + 0.1 * ground - 0.45 * line
+    else:
+        body = inner * inside + line
+    if not em and rng.random() < 0.25:  # nuclei as well
         body += np.float32(rng.uniform(0.1, 0.5)) * (cut.depth > rng.uniform(0.25, 0.35) * d)
-    image = _axial(body, pad, min(_loguniform(rng, 0.3, 1.3), 0.4 * height), rng.uniform(0.02, 0.1) * d)
-    if rng.random() < 0.3:
+    sigma = 0.3 if em else min(_loguniform(rng, 0.3, 1.3), 0.4 * height)
+    image = _axial(body.astype(np.float32, copy=False), pad, sigma, rng.uniform(0.02, 0.1) * d)
+    if not em and rng.random() < 0.3:
         image = image + np.float32(rng.uniform(0.1, 0.4)) * _blur(image, 0.5 * d)
-    if rng.random() < 0.25:
+    if not em and rng.random() < 0.25:
         image = -image
     labels = np.where(inside & ((wall > wide / 3) | (wide < 3)), cut.owner, -1)
     return image.astype(np.float32), labels[pad : pad + t], _still(n, t, radius[:, 1])
@@ -1501,6 +1513,7 @@ def _anatomy(rng: Rng, n: int, t: int) -> _Drawn:
     kind = rng.choice(6, count, p=[0.5, 0.14, 0.1, 0.13, 0.09, 0.04])
     vessel = kind == 3
     size[vessel] = (size[vessel] * 0.45).clip(2.0)
+    size[kind == 5] = (size[kind == 5] * 2).clip(0, 0.3 * n)
     height[vessel] = np.maximum(height[vessel], 2.5)
     solids = _solids(
         rng, np.column_stack([z, where]), np.column_stack([height.clip(0.8), size]),
@@ -1548,6 +1561,9 @@ def _anatomy(rng: Rng, n: int, t: int) -> _Drawn:
         for j in (1, 2, 3, 4, 5):
             level[kind == j] = rng.uniform(0.05, 1.0) + rng.normal(0, 0.03, int((kind == j).sum()))
         ground, shell, air, unit = rng.uniform(0.2, 0.95), 0.05, 0.0, 0.02
+    # What looks like its surroundings cannot be learned.
+    least = 2.0 * unit if computed else 0.07
+    level = np.where(np.abs(level - ground) < least, ground + rng.choice([-1, 1], k) * least, level)
     level = level.astype(np.float32)
     value = np.where(inside, level[cut.owner], np.float32(ground))
     value += np.float32(unit * rng.choice([0.5, 1.5, 3.0])) * grain
@@ -1574,7 +1590,7 @@ def _anatomy(rng: Rng, n: int, t: int) -> _Drawn:
         seen = np.ones((n, n), bool)
     image = _blur(_thick(value, t, fine).astype(np.float32), rng.uniform(0.4, 0.9))
     if computed:
-        image += np.float32(_loguniform(rng, 3, 30)) * _speckle(rng, image.shape)
+        image += np.float32(_loguniform(rng, 2, 25)) * _speckle(rng, image.shape)
         centre, span = rng.choice(
             [(40.0, 400.0), (40.0, 400.0), (50.0, 250.0), (100.0, 1000.0), (-200.0, 1600.0)]
         )
@@ -1632,6 +1648,7 @@ def _contrast(rng: Rng) -> _Grey:
     if rng.random() < 0.5:  # T2: bright fluid
         cord = rng.uniform(0.3, 0.5)
         core, fluid, disc = cord + rng.uniform(0, 0.12), rng.uniform(0.7, 1.0), rng.uniform(0.2, 0.7)
+        core += rng.choice([0.0, 0.12])  # as a gradient echo shows it
     else:  # T1: dark fluid
         cord = rng.uniform(0.45, 0.7)
         core, fluid, disc = cord - rng.uniform(0, 0.08), rng.uniform(0.1, 0.3), rng.uniform(0.25, 0.45)
@@ -1647,15 +1664,15 @@ def _spine_axial(rng: Rng, n: int, t: int) -> _Drawn:
     f32 = np.float32
     d = float(_loguniform(rng, 7, max(0.24 * n, 12)))  # width of the cord
     grey = _contrast(rng)
-    z = planes[:, None, None]
+    z = planes.astype(f32)[:, None, None]
     pace = rng.choice([0.01, 0.03, 0.08]) * d  # pixels a plane
     heading = rng.uniform(0, 2 * np.pi)
     place = rng.uniform(0.35, 0.65, 2) * n
     sway = 0.5 * pace * np.sin(planes * rng.uniform(0.3, 1.0) + rng.uniform(0, 6.3))
-    cy = (place[0] + pace * np.sin(heading) * planes + sway)[:, None, None]
-    cx = (place[1] + pace * np.cos(heading) * planes)[:, None, None]
+    cy = (place[0] + pace * np.sin(heading) * planes + sway).astype(f32)[:, None, None]
+    cx = (place[1] + pace * np.cos(heading) * planes).astype(f32)[:, None, None]
     warp = _warp3(rng, p, n, d, rng.uniform(2, 6), rng.choice([0.02, 0.05]))
-    grid = np.arange(n)
+    grid = np.arange(n, dtype=f32)
     dy, dx = grid[None, :, None] - cy + warp[0], grid[None, None, :] - cx + warp[1]
     turn = rng.normal(0, 0.25) + rng.choice([0, np.pi / 2, np.pi, -np.pi / 2])
     v, u = (
@@ -1705,7 +1722,7 @@ def _spine_axial(rng: Rng, n: int, t: int) -> _Drawn:
         index = np.where(body < 0, np.minimum(number, 40), index)
     if rng.random() < 0.35:
         index = np.where(canal < -ring, 1, index)
-    index = np.where((cord < 0) | ((canal < -ring) & (index != 1) & (cord < 0)), 0, index)
+    index = np.where(cord < 0, 0, index)
     return image, index[shown], _still(n, t, np.full(41, 0.5 * d))
 
 
