@@ -1383,7 +1383,7 @@ def _sparse_diameter(rng: Rng, n: int, low: float, high: float, across: float) -
 def _nuclei3(rng: Rng, n: int, t: int) -> _Drawn:
     """Fluorescent bodies packed in depth: each plane shows the next ones faintly."""
     d = _sparse_diameter(rng, n, 14, 110, 11.0)
-    height = _loguniform(rng, 1.2, 6.5)  # half of it, in planes
+    height = _loguniform(rng, 1.6, 13.0)  # half of it, in planes
     pad = 2 if height < 2.5 else 3
     box = np.array([(t + 2 * pad) / (2 * height) + 1.0, n / d + 1.0, n / d + 1.0])
     dense = rng.uniform(0.25, 1.15)
@@ -1429,7 +1429,7 @@ def _nuclei3(rng: Rng, n: int, t: int) -> _Drawn:
 def _cells3(rng: Rng, n: int, t: int, em: bool = False) -> _Drawn:
     """Cells that fill space, with walls; a wall that lies flat in the plane is broad and faint."""
     d = _sparse_diameter(rng, n, 18, 120, 7.0)
-    height = _loguniform(rng, 1.2, 7.0) if not em else _loguniform(rng, 3.0, 14.0)
+    height = _loguniform(rng, 1.5, 16.0) if not em else _loguniform(rng, 4.0, 25.0)
     pad = 1 if height < 2 else 2
     filled = rng.random() < 0.65  # no background; else there are gaps between the cells
     apart = (1.5 if filled else 1.7) * height
@@ -1467,7 +1467,7 @@ def _cells3(rng: Rng, n: int, t: int, em: bool = False) -> _Drawn:
     else:
         body = inner * inside + line
     if not em and rng.random() < 0.25:  # nuclei as well
-        body += np.float32(rng.uniform(0.1, 0.5)) * (cut.depth > rng.uniform(0.25, 0.35) * d)
+        body += np.float32(rng.uniform(0.1, 0.5)) * (cut.depth > rng.uniform(0.1, 0.25) * d)
     sigma = 0.3 if em else min(_loguniform(rng, 0.3, 1.3), 0.4 * height)
     image = _axial(body.astype(np.float32, copy=False), pad, sigma, rng.uniform(0.02, 0.1) * d)
     if not em and rng.random() < 0.3:
@@ -1504,9 +1504,9 @@ def _anatomy(rng: Rng, n: int, t: int) -> _Drawn:
     d = float(_loguniform(rng, max(7.0, n / 12), n / 3.2))
     middle = rng.uniform(0.35, 0.65, 2) * n
     wide = n * rng.uniform(0.35, 0.9)
-    count = int(np.clip(rng.uniform(0.5, 1.3) * (n / d) ** 2 * 1.3, 6, 60))
+    count = int(np.clip(_loguniform(rng, 0.6, 3.0) * (n / d) ** 2, 6, 90))
     size = (0.5 * d * np.exp(0.4 * rng.standard_normal(count))).clip(3.0, 0.3 * n)
-    height = _loguniform(rng, 1.5, 3.0 * t, count) * np.sqrt(size / size.mean())
+    height = _loguniform(rng, 2.0, 4.0 * t, count) * np.sqrt(size / size.mean())
     where = middle + rng.uniform(-1, 1, (count, 2)) * wide * 0.8
     z = rng.uniform(-0.8 * height, t + 0.8 * height)
     # 0 parenchyma, 1 muscle, 2 bone, 3 vessel, 4 gut, 5 lung
@@ -1668,7 +1668,8 @@ def _spine_axial(rng: Rng, n: int, t: int) -> _Drawn:
     pace = rng.choice([0.01, 0.03, 0.08]) * d  # pixels a plane
     heading = rng.uniform(0, 2 * np.pi)
     place = rng.uniform(0.35, 0.65, 2) * n
-    sway = 0.5 * pace * np.sin(planes * rng.uniform(0.3, 1.0) + rng.uniform(0, 6.3))
+    sway = rng.choice([0.0, 0.02]) * d * rng.standard_normal(p)  # the patient moved
+    sway += 0.5 * pace * np.sin(planes * rng.uniform(0.3, 1.0) + rng.uniform(0, 6.3))
     cy = (place[0] + pace * np.sin(heading) * planes + sway).astype(f32)[:, None, None]
     cx = (place[1] + pace * np.cos(heading) * planes).astype(f32)[:, None, None]
     warp = _warp3(rng, p, n, d, rng.uniform(2, 6), rng.choice([0.02, 0.05]))
@@ -1700,7 +1701,9 @@ def _spine_axial(rng: Rng, n: int, t: int) -> _Drawn:
     arch = np.maximum(arch, v - f32(0.2 * d))  # behind the canal only
     spike = np.maximum(np.abs(u) - f32(0.13 * d), np.abs(v + room + f32(0.8 * d)) - f32(0.6 * d))
     spike = np.where(phase[:, None, None] < 0.6, spike, f32(9.0))
-    lumps = _noise3(rng, p, n, 1.1 * d, rng.uniform(2, 6))
+    lumps = _noise3(rng, p, n, d * rng.uniform(0.6, 2.0), rng.uniform(2, 8))
+    if rng.random() < 0.5:  # muscles, with little fat between them
+        grey.fat = grey.flesh + rng.uniform(0.05, 0.2)
     value = grey.flesh + 0.05 * _noise3(rng, p, n, 0.25 * d, 2.0)
     value = np.where(lumps > rng.uniform(0.8, 1.4), f32(grey.fat), value)
     value = np.where(body < 0, np.where(disc, f32(grey.disc), f32(grey.bone)), value)
@@ -1733,8 +1736,11 @@ def _spine_sagittal(rng: Rng, n: int, t: int) -> _Drawn:
     f32 = np.float32
     d = float(_loguniform(rng, 5, max(0.1 * n, 8)))  # front to back
     grey = _contrast(rng)
-    half = _loguniform(rng, 1.3, 4.5)  # planes from the middle of the cord to its side
-    middle = rng.uniform(-0.3 * half, t - 1 + 0.3 * half) if rng.random() < 0.4 else rng.uniform(0.3, 0.7) * t
+    half = _loguniform(rng, 1.2, 6.0)  # planes from the middle of the cord to its side
+    middle = rng.uniform(0.3, 0.7) * t
+    if rng.random() < 0.65:  # in view on the first or the last plane
+        middle = rng.uniform(-0.5, 0.8) * half
+        middle = middle if rng.random() < 0.5 else t - 1 - middle
     grid = np.arange(n)
     rows, cols = grid / n, grid[None, None, :]
     curve = rng.uniform(0.35, 0.65) * n + rng.uniform(-0.12, 0.12) * n * np.sin(
@@ -1754,7 +1760,7 @@ def _spine_sagittal(rng: Rng, n: int, t: int) -> _Drawn:
     open_ = np.sqrt(np.clip(1 - (z / broad) ** 4, 0, 1))
     canal = np.where(open_ > 0.1, np.abs(v - f32(0.15 * d)) - room * open_, f32(9.0))
     period = rng.uniform(1.6, 3.2) * d
-    tilt = (grid[None, :, None] - 0.15 * v) / period + rng.random()
+    tilt = (grid.astype(f32)[None, :, None] - f32(0.15) * v) / f32(period) + f32(rng.random())
     phase, number = np.mod(tilt, 1.0), np.floor(tilt).astype(np.int32)
     deep = f32(d * rng.uniform(1.8, 3.0))
     round_ = np.sqrt(np.clip(1 - (z / f32(half * rng.uniform(2, 4))) ** 4, 0, 1))
@@ -1773,7 +1779,7 @@ def _spine_sagittal(rng: Rng, n: int, t: int) -> _Drawn:
     value = np.where(cord < 0, f32(grey.cord), value)
     image = _magnetic(rng, _blur(_thick(value, t, fine).astype(f32), rng.uniform(0.5, 1.0)))
     index = np.full(value.shape, -1, np.int32)
-    if rng.random() < 0.6:
+    if rng.random() < 0.35:
         place = 2 + (number - number.min()) * 2
         index = np.where(body, place, np.where(disc, place + 1, -1))
     if rng.random() < 0.3:
