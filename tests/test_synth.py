@@ -72,6 +72,25 @@ def test_ids_follow_their_objects(synth):
     assert np.median(overlaps) > 0.6
 
 
+def test_planes_through_a_solid_show_its_sections(synth):
+    """An ellipsoid begins, grows, shrinks and ends as geometry says, and so does the one above it."""
+    half, radius = 3.0, 12.0
+    solids = synth._Solids(
+        centre=np.array([[4.0, 32, 32], [10.0, 32, 32]]),
+        radius=np.array([[half, radius, radius]] * 2),
+        turn=np.zeros(2),
+        lean=np.zeros((2, 2)),
+        blunt=np.full(2, 2.0),
+        over=np.zeros(2, bool),
+    )
+    cut = synth._cut(solids, np.arange(15.0), 64, None, 1.2)
+    area = (cut.index == 0).sum((1, 2))
+    expected = np.pi * radius**2 * np.clip(1 - ((np.arange(15) - 4) / half) ** 2, 0, None)
+    np.testing.assert_allclose(area, expected, atol=0.05 * np.pi * radius**2)
+    assert not area[[0, 8, 14]].any()
+    np.testing.assert_array_equal((cut.index == 1).sum((1, 2))[6:], area[:9])
+
+
 def test_daughters_have_new_ids(synth):
     """Once an id has ended in a division it does not come back, and two ids begin in its place."""
     scene_rng = np.random.default_rng(3)
