@@ -18,9 +18,9 @@ __all__ = ["MaskRefiner"]
 class MaskRefiner(nn.Module):
     """Correction of the features that masks are painted with; none at first."""
 
-    def __init__(self, width: int, prompts: int, groups: int = 8) -> None:
+    def __init__(self, width: int, prompts: int) -> None:
         super().__init__()
-        painted = width // 8
+        painted, groups = width // 8, width // 16
         fine, middle, coarse = width // 4, 3 * width // 8, width // 2
         self.enter = nn.Conv2d(2 * painted + prompts, fine, 3, padding=1)
         self.to_middle = nn.Conv2d(fine, middle, 2, stride=2)
