@@ -2,14 +2,14 @@
 
 A clip is made in three steps. A *scene* holds where every object is on every frame: motion, turning, growth,
 division, leaving and returning (`scene`). It is *rasterised* into plain buffers: which object, how far its
-border is, texture that sticks to it (`raster`, `tiling`, `limbs`). A *look* turns the buffers into an image of
-one modality (`looks`), and an imaging step adds blur, uneven light, bleaching, noise and debris (`imaging`).
-Most stacks through depth have no scene: solids are placed in three dimensions and cut by planes (`volumes`).
-Many clips are rendered on coarse pixels and magnified, because that is what a small object looks like through
-a window.
+border is, texture that sticks to it (`raster`, `tiling`, `limbs`). A *look* turns the buffers into an image
+of one modality (`looks`), and an imaging step adds blur, uneven light, bleaching, noise and debris
+(`imaging`). Most stacks through depth have no scene: solids are placed in three dimensions and cut by planes
+(`volumes`). Many clips are rendered on coarse pixels and magnified, because that is what a small object looks
+like through a window.
 
-Imports go one way: `fields <- scene <- raster <- tiling, limbs, volumes <- looks <- synth`; `imaging` needs
-`fields` only. Only numpy and scipy, one core, some 65 ms for 8 frames of 256 x 256 pixels.
+Imports go one way: `fields <- scene <- raster, volumes <- tiling, limbs <- looks <- synth`; `imaging` needs
+`fields` alone. Only numpy and scipy, one core, some 65 ms for 8 frames of 256 x 256 pixels.
 """
 
 from __future__ import annotations

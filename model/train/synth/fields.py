@@ -115,6 +115,6 @@ def texture_pool(rng: Rng, grain: float, frames: int, change: float | None = Non
     return np.broadcast_to(out, (frames, side, side))
 
 
-def depth_change(rng: Rng) -> float:
-    """Change of texture between frames that are planes of a volume."""
-    return float(rng.choice([0.05, 0.25, 0.7]))
+def depth_pool(rng: Rng, grain: float, planes: int) -> Array:
+    """A `texture_pool` for frames that are planes of a volume."""
+    return texture_pool(rng, grain, planes, float(rng.choice([0.05, 0.25, 0.7])))

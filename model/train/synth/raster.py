@@ -33,9 +33,18 @@ class Buffers:
         """1 in the middle of objects, falling to 0 at the border: the higher `power`, the sooner."""
         return np.clip(1 - np.clip(self.rho, 0, 1) ** 2, 0, 1) ** np.float32(power)
 
+    def ball(self) -> Array:
+        """Thickness of round bodies, 1 in the middle."""
+        return np.sqrt(np.clip(1 - np.clip(self.rho, 0, 1) ** 2, 0, 1))
+
+    def line(self, width: float) -> Array:
+        """1 on the border, less by a Gaussian of `width` pixels to both sides."""
+        return np.exp(-((self.depth / width) ** 2))
+
 
 def look_up(values: Array, index: Array) -> Array:
-    """`values` (T, K) of the object on each pixel; an outside pixel takes 0."""
+    """`values` (T, K), or (K,) for all frames, of the object on each pixel; an outside pixel takes 0."""
+    values = np.broadcast_to(values, (len(index), values.shape[-1]))
     padded = np.concatenate([values, np.zeros((len(values), 1))], axis=1).astype(np.float32)
     return np.stack([row[i] for row, i in zip(padded, index, strict=True)])
 

@@ -32,6 +32,12 @@ class Scene:
     warp: tuple[Array, Array] | None = None
     depth: Array | None = None  # (T, K) way of a tiling cell's centre from the plane, in pixels
 
+    def begin_at(self, centre: Array) -> None:
+        """Let the objects begin at `centre` (K, 2), each in view on all frames."""
+        self.y += centre[:, 0] - self.y[:1]
+        self.x += centre[:, 1] - self.x[:1]
+        self.alive[:] = True
+
 
 def smooth_walk(rng: Rng, n_frames: int, count: int, smooth: float = 0.7) -> Array:
     """Zero at frame 0, unit-size steps that keep their direction; (T, K)."""
@@ -42,14 +48,17 @@ def smooth_walk(rng: Rng, n_frames: int, count: int, smooth: float = 0.7) -> Arr
     return walk - walk[:1]
 
 
-def pick_diameter(rng: Rng, n: int, low: float = 8, high: float = 150) -> float:
-    """Object size in working pixels; sizes are meant at 256 px, most are 40 to 95."""
+def pick_diameter(rng: Rng, n: int, low: float = 8, high: float = 150, most_across: float = np.inf) -> float:
+    """Object size in working pixels, of which at most `most_across` fit side by side.
+
+    Sizes are meant at 256 px, most are 40 to 95.
+    """
     if n < 160:
         low = max(low, 6.5 * 256 / n)
     part = rng.random()
     a, b = (40.0, 95.0) if part < 0.62 else ((8.0, 40.0) if part < 0.82 else (95.0, 150.0))
     a, b = np.clip([a, b], low, high)
-    return float(loguniform(rng, a, max(b, a * 1.01)) * n / 256)
+    return max(float(loguniform(rng, a, max(b, a * 1.01)) * n / 256), n / most_across)
 
 
 def pick_count(
@@ -180,9 +189,7 @@ def slow_scene(
         turn=rng.choice([0.0, 0.02]) if centre is not None else rng.choice([0.02, 0.06, 0.15]),
     )
     if centre is not None:
-        scene.y += centre[:, 0] - scene.y[:1]
-        scene.x += centre[:, 1] - scene.x[:1]
-        scene.alive[:] = True
+        scene.begin_at(centre)
     return scene
 
 
@@ -261,9 +268,9 @@ def _divide(rng: Rng, scene: Scene, parents: Array) -> None:
             scene.bend = np.append(scene.bend, scene.bend[j])
 
 
-def end_in_depth(rng: Rng, scene: Scene, t: int) -> None:
+def end_in_depth(rng: Rng, scene: Scene) -> None:
     """Let some objects taper off and be gone in the planes before or after."""
-    k = scene.y.shape[1]
+    t, k = scene.y.shape
     reach = loguniform(rng, 2.0, 3.0 * t, k)
     middle = rng.uniform(-0.3, 0.7, k) * reach * rng.choice([-1, 1], k) + rng.choice([0, t - 1], k)
     q = np.abs(np.arange(t)[:, None] - middle) / reach

@@ -63,16 +63,14 @@ def tiling_scene(rng: Rng, n: int, t: int, d: float, spread: float, strength: fl
         turn=0.03,
         overlap=1.0,
     )
-    scene.y += centre[:, 0] - scene.y[:1]
-    scene.x += centre[:, 1] - scene.x[:1]
-    scene.alive[:] = True
+    scene.begin_at(centre)
     scene.depth = away
     scene.warp = elastic_warp(rng, n, d, strength)
     return scene
 
 
 def tile(scene: Scene, pool: Array, rng: Rng) -> Buffers:
-    """Draw cells that tile the plane: a pixel belongs to the nearest centre, `depth` is the way to the wall."""
+    """Draw cells that tile the plane: a pixel goes to the nearest centre, `depth` is the way to the wall."""
     t, k = scene.y.shape
     n = scene.n
     f32 = np.float32

@@ -6,12 +6,12 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from synth.fields import Array, Rng, blur, depth_change, loguniform, texture_pool, volume_noise
-from synth.scene import Scene, pick_diameter
+from synth.fields import Array, Rng, blur, depth_pool, loguniform, volume_noise
+from synth.scene import Scene
 
 
 @dataclass
@@ -27,6 +27,11 @@ class Solids:
 
     def __len__(self) -> int:
         return len(self.centre)
+
+    @classmethod
+    def joined(cls, parts: list[Solids]) -> Solids:
+        """All solids of `parts`, in that order."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 def make_solids(
@@ -95,7 +100,7 @@ def volume_warp(rng: Rng, p: int, n: int, d: float, deep: float, strength: float
 
 def volume_texture(rng: Rng, p: int, n: int, grain: float) -> Array:
     """Texture (p, n, n) of mean 0 and deviation 1 that changes from plane to plane."""
-    pool = texture_pool(rng, max(grain, 1.0), p, depth_change(rng))
+    pool = depth_pool(rng, max(grain, 1.0), p)
     at = np.arange(n) & (pool.shape[-1] - 1)
     out: Array = pool[:, at][:, :, at]
     return out
@@ -153,8 +158,3 @@ def still_scene(n: int, t: int, radius: Array, labelled: Array | None = None) ->
         n, zero, zero, row, zero, zero + 1, np.zeros((t, k, 6), np.complex64), zero == 0, zero + 1, ids,
         camera=np.zeros((t, 2)),
     )  # fmt: skip
-
-
-def pick_sparse_diameter(rng: Rng, n: int, low: float, high: float, across: float) -> float:
-    """An object size of which at most `across` fit side by side."""
-    return max(pick_diameter(rng, n, low, high), n / across)

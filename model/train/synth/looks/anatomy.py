@@ -17,8 +17,9 @@ from synth.volumes import (
     volume_warp,
 )
 
-# Hounsfield units of what a trunk is made of.
-_FAT, _MUSCLE, _BONE, _LUNG = -100.0, 50.0, 550.0, -830.0
+# What a body is made of, and what some of it measures in Hounsfield units.
+_PARENCHYMA, _MUSCLE, _BONE, _VESSEL, _GUT, _LUNG = range(6)
+_FAT_HU, _MUSCLE_HU, _BONE_HU, _LUNG_HU = -100.0, 50.0, 550.0, -830.0
 
 
 def anatomy(rng: Rng, n: int, t: int) -> Drawn:
@@ -33,11 +34,10 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
     height = loguniform(rng, 2.0, 4.0 * t, count) * np.sqrt(size / size.mean())
     where = middle + rng.uniform(-1, 1, (count, 2)) * wide * 0.8
     z = rng.uniform(-0.8 * height, t + 0.8 * height)
-    # 0 parenchyma, 1 muscle, 2 bone, 3 vessel, 4 gut, 5 lung
     kind = rng.choice(6, count, p=[0.5, 0.14, 0.1, 0.13, 0.09, 0.04])
-    vessel = kind == 3
+    vessel = kind == _VESSEL
     size[vessel] = (size[vessel] * 0.45).clip(2.0)
-    size[kind == 5] = (size[kind == 5] * 2).clip(0, 0.3 * n)
+    size[kind == _LUNG] = (size[kind == _LUNG] * 2).clip(0, 0.3 * n)
     height[vessel] = np.maximum(height[vessel], 2.5)
     solids = make_solids(
         rng, np.column_stack([z, where]), np.column_stack([height.clip(0.8), size]),
@@ -47,7 +47,7 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
     solids.lean[vessel] = rng.normal(0, 0.15 * d / 3, (int(vessel.sum()), 2))
     solids.over = vessel.copy()
     parts = [(solids, kind)]
-    hosts = np.flatnonzero((kind == 0) & (rng.random(count) < 0.3) & (size > 5))
+    hosts = np.flatnonzero((kind == _PARENCHYMA) & (rng.random(count) < 0.3) & (size > 5))
     if hosts.size:  # cysts, pelves, ventricles
         part = rng.uniform(0.25, 0.7, len(hosts))
         shift = rng.uniform(-0.35, 0.35, (len(hosts), 3)) * solids.radius[hosts]
@@ -56,15 +56,10 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
             np.column_stack([height[hosts] * part, size[hosts] * part]).clip(0.8),
         )  # fmt: skip
         inner.over[:] = True
-        parts.append((inner, np.zeros(len(hosts), int)))
+        parts.append((inner, np.full(len(hosts), _PARENCHYMA)))
     if rng.random() < 0.5:
         parts.append(_vertebrae(rng, middle + rng.uniform(-0.25, 0.25, 2) * n, d * rng.uniform(0.5, 1.1), t))
-    whole = Solids(
-        *(
-            np.concatenate([getattr(s, name) for s, _ in parts])
-            for name in ("centre", "radius", "turn", "lean", "blunt", "over")
-        )
-    )
+    whole = Solids.joined([solids for solids, _ in parts])
     kind = np.concatenate([k for _, k in parts])
     k = len(kind)
     warp = volume_warp(
@@ -76,15 +71,17 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
     grain = volume_texture(rng, p, n, d * rng.uniform(0.05, 0.2))
     if computed:
         level = rng.uniform(*rng.choice([(40, 70), (20, 130), (0, 180)]), k)
-        level[kind == 1] = _MUSCLE + rng.normal(0, 6, int((kind == 1).sum()))
-        level[kind == 2] = rng.uniform(80, 260)
-        level[kind == 3] = rng.choice([45.0, 130.0, 220.0]) + rng.normal(0, 15, int((kind == 3).sum()))
-        level[kind == 4] = rng.choice([-900.0, 10.0, 40.0], int((kind == 4).sum()))
-        level[kind == 5] = _LUNG
-        ground, shell, air, unit = rng.choice([_FAT, _FAT, _MUSCLE]), _BONE, -1000.0, 8.0
+        level[kind == _MUSCLE] = _MUSCLE_HU + rng.normal(0, 6, int((kind == _MUSCLE).sum()))
+        level[kind == _BONE] = rng.uniform(80, 260)
+        level[kind == _VESSEL] = rng.choice([45.0, 130.0, 220.0]) + rng.normal(
+            0, 15, int((kind == _VESSEL).sum())
+        )
+        level[kind == _GUT] = rng.choice([-900.0, 10.0, 40.0], int((kind == _GUT).sum()))
+        level[kind == _LUNG] = _LUNG_HU
+        ground, shell, air, unit = rng.choice([_FAT_HU, _FAT_HU, _MUSCLE_HU]), _BONE_HU, -1000.0, 8.0
     else:
         level = rng.uniform(0.25, 0.8) + rng.choice([0.06, 0.15, 0.3]) * rng.standard_normal(k)
-        for j in (1, 2, 3, 4, 5):
+        for j in (_MUSCLE, _BONE, _VESSEL, _GUT, _LUNG):
             level[kind == j] = rng.uniform(0.05, 1.0) + rng.normal(0, 0.03, int((kind == j).sum()))
         ground, shell, air, unit = rng.uniform(0.2, 0.95), 0.05, 0.0, 0.02
     # What looks like its surroundings cannot be learned.
@@ -95,13 +92,13 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
     value += np.float32(unit * rng.choice([0.5, 1.5, 3.0])) * grain
     of = np.where(inside, kind[cut.owner], -1)
     thick = max(0.05 * d, 0.9)
-    value = np.where((of == 2) & (cut.depth < thick), np.float32(shell), value)
+    value = np.where((of == _BONE) & (cut.depth < thick), np.float32(shell), value)
     if computed:
-        value = np.where((of == 4) & (cut.depth < thick), np.float32(_MUSCLE), value)
-    value = np.where((of == 5) & (grain > 1.6), np.float32(_MUSCLE if computed else 0.5), value)
+        value = np.where((of == _GUT) & (cut.depth < thick), np.float32(_MUSCLE_HU), value)
+    value = np.where((of == _LUNG) & (grain > 1.6), np.float32(_MUSCLE_HU if computed else 0.5), value)
     if rng.random() < 0.6:  # a line of fat, or a capsule, between organs
         line = np.exp(-((np.minimum(cut.wall, cut.depth.clip(0)) / rng.uniform(0.5, 1.0)) ** 2)) * (
-            (of == 0) | (of == 1)
+            (of == _PARENCHYMA) | (of == _MUSCLE)
         )
         value += np.float32(rng.uniform(0.3, 0.9)) * line * (np.float32(ground) - value)
     rows = np.arange(n, dtype=np.float32)
@@ -111,7 +108,7 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
     skin = (np.sqrt(far, dtype=np.float32) - 1) * np.float32(wide) + warp[0][p // 2]
     if rng.random() < 0.7:
         rim = rng.uniform(0.0, 0.12) * n
-        value = np.where(skin > -rim, np.float32(_FAT if computed else rng.uniform(0.3, 1)), value)
+        value = np.where(skin > -rim, np.float32(_FAT_HU if computed else rng.uniform(0.3, 1)), value)
         value = np.where(skin > 0, np.float32(air), value)
         seen = skin < -rim
     else:
@@ -126,8 +123,8 @@ def anatomy(rng: Rng, n: int, t: int) -> Drawn:
     else:
         image = magnetic_resonance(rng, image)
     labels = np.where(seen, cut.index, -1)[shown]
-    if (kind == 5).any():  # nothing shows where one lung ends and another begins
-        labels = np.where((labels >= 0) & (kind[labels] == 5), int(np.argmax(kind == 5)), labels)
+    if (kind == _LUNG).any():  # nothing shows where one lung ends and another begins
+        labels = np.where((labels >= 0) & (kind[labels] == _LUNG), int(np.argmax(kind == _LUNG)), labels)
     return image.astype(np.float32), labels, still_scene(n, t, whole.radius[:, 1], rng.random(k) < 0.88)
 
 
@@ -143,7 +140,7 @@ def _vertebrae(rng: Rng, where: Array, d: float, t: int) -> tuple[Solids, Array]
     solids.turn[:] = rng.choice([0.0, np.pi / 2])
     solids.blunt[:] = 8.0
     solids.over[:] = True
-    return solids, np.full(count, 2)
+    return solids, np.full(count, _BONE)
 
 
 def _speckle(rng: Rng, shape: tuple[int, ...]) -> Array:

@@ -53,8 +53,7 @@ def bacteria(rng: Rng, n: int, t: int) -> Drawn:
         buf = rasterise(scene, pool, rng)
     if rng.random() < 0.25:
         return glow(rng, scene, buf, wide), buf.index, scene
-    inside = (buf.index >= 0).astype(np.float32)
-    round_ = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * inside
+    round_ = buf.ball()
     if rng.random() < 0.3:  # flat-topped: a rod in a tight channel or under a pad
         round_ = np.minimum(round_ * 1.5, 1)
     weight = np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import ndimage
 
-from synth.fields import FLAT_POOL, Array, Rng, blur, depth_change, fractal_noise, loguniform, texture_pool
+from synth.fields import FLAT_POOL, Array, Rng, blur, depth_pool, fractal_noise, loguniform, texture_pool
 from synth.looks import Drawn
 from synth.raster import Buffers, look_up, rasterise
 from synth.scene import Scene, make_scene, moving_background, pick_count, pick_diameter
@@ -14,27 +16,30 @@ from synth.volumes import (
     cut_solids,
     make_solids,
     packed_spheres,
-    pick_sparse_diameter,
     still_scene,
     volume_texture,
     volume_warp,
 )
 
 
-def fluo(rng: Rng, n: int, t: int, small: bool = False) -> Drawn:
+def fluo(rng: Rng, n: int, t: int) -> Drawn:
     """Nuclei on one plane."""
-    d = pick_diameter(rng, n, 8, 38) if small else pick_diameter(rng, n)
-    count = pick_count(rng, n, d, 0.15 if small else 0.04, 0.7, 70 if small else 60)
+    d = pick_diameter(rng, n)
+    return _nuclei(rng, n, t, d, pick_count(rng, n, d, 0.04, 0.7))
+
+
+def small(rng: Rng, n: int, t: int) -> Drawn:
+    """Small nuclei, many of them."""
+    d = pick_diameter(rng, n, 8, 38)
+    return _nuclei(rng, n, t, d, pick_count(rng, n, d, 0.15, 0.7, 70))
+
+
+def _nuclei(rng: Rng, n: int, t: int, d: float, count: int) -> Drawn:
     scene = make_scene(
         rng, n, t, d, count, rough=rng.choice([0.02, 0.05, 0.1]), aspect=(1.0, rng.uniform(1.1, 2.2))
     )
     buf = rasterise(scene, texture_pool(rng, max(d * rng.uniform(0.04, 0.25), 1.0), t), rng)
     return glow(rng, scene, buf, d), buf.index, scene
-
-
-def small(rng: Rng, n: int, t: int) -> Drawn:
-    """Small nuclei, many of them."""
-    return fluo(rng, n, t, small=True)
 
 
 def cyto(rng: Rng, n: int, t: int) -> Drawn:
@@ -92,16 +97,9 @@ def zstack(rng: Rng, n: int, t: int) -> Drawn:
     scene.y += along.clip(-1.5, 1.5) * lean[0]
     scene.x += along.clip(-1.5, 1.5) * lean[1]
     scene.alive &= (q < 0.97) & (scene.r > 1.5)
-    buf = rasterise(scene, texture_pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t, depth_change(rng)), rng)
+    buf = rasterise(scene, depth_pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t), rng)
     image = glow(rng, scene, buf, d)
-    ghost = Scene(
-        **{
-            **{s: getattr(scene, s) for s in scene.__dataclass_fields__},
-            "r": full * 0.8,
-            "alive": (q >= 0.9) & (q < rng.uniform(1.2, 2.2)),
-            "painter": False,
-        }
-    )
+    ghost = replace(scene, r=full * 0.8, alive=(q >= 0.9) & (q < rng.uniform(1.2, 2.2)), painter=False)
     if ghost.alive.any():
         out = rasterise(ghost, FLAT_POOL, rng)
         weak = ghost.gain * np.exp(-1.5 * np.maximum(q - 0.9, 0)) * rng.uniform(0.15, 0.6)
@@ -112,7 +110,7 @@ def zstack(rng: Rng, n: int, t: int) -> Drawn:
 
 def _packed_nuclei(rng: Rng, n: int, t: int) -> Drawn:
     """Fluorescent bodies packed in depth: each plane shows the next ones faintly."""
-    d = pick_sparse_diameter(rng, n, 14, 110, 11.0)
+    d = pick_diameter(rng, n, 14, 110, 11.0)
     height = loguniform(rng, 1.6, 13.0)  # half of it, in planes
     pad = 2 if height < 2.5 else 3
     box = np.array([(t + 2 * pad) / (2 * height) + 1.0, n / d + 1.0, n / d + 1.0])
@@ -166,7 +164,7 @@ def glow(rng: Rng, scene: Scene, buf: Buffers, d: float) -> Array:
     if shape < 0.45:
         body *= 0.25 + buf.dome(rng.uniform(0.3, 1.0))
     elif shape < 0.6:  # stained rim
-        body *= 0.3 + np.exp(-((buf.depth / max(0.1 * d, 1.2)) ** 2))
+        body *= 0.3 + buf.line(max(0.1 * d, 1.2))
     scene.gain /= scene.gain.max()
     image = body * _spread_gain(buf.gain(scene), buf)
     haze = rng.choice([0.0, 0.15, 0.5], p=[0.4, 0.35, 0.25])

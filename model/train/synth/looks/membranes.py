@@ -8,7 +8,7 @@ from synth.fields import (
     Array,
     Rng,
     blur,
-    depth_change,
+    depth_pool,
     fractal_noise,
     loguniform,
     smooth_noise,
@@ -23,18 +23,17 @@ from synth.volumes import (
     axial_blur,
     cut_solids,
     make_solids,
-    pick_sparse_diameter,
     still_scene,
     volume_texture,
     volume_warp,
 )
 
 
-def membrane(rng: Rng, n: int, t: int, em: bool = False) -> Drawn:
+def membrane(rng: Rng, n: int, t: int, electrons: bool = False) -> Drawn:
     """Cells that tile the plane or fill space, seen by their walls."""
     if rng.random() < 0.65:
-        return _packed_cells(rng, n, t, em)
-    d = max(pick_diameter(rng, n, 18, 120), n / 9)
+        return _packed_cells(rng, n, t, electrons)
+    d = pick_diameter(rng, n, 18, 120, 9.0)
     scene = tiling_scene(rng, n, t, d, rng.choice([0.02, 0.1]), 1.5)
     buf = tile(scene, texture_pool(rng, max(d * rng.uniform(0.03, 0.15), 1.0), t), rng)
     wide = max(d * rng.uniform(0.02, 0.08), 0.7)
@@ -45,7 +44,7 @@ def membrane(rng: Rng, n: int, t: int, em: bool = False) -> Drawn:
     )
     inner = 0.15 * rng.random() + rng.uniform(0.0, 0.15) * buf.tex
     inner += rng.uniform(0, 0.4) * np.clip(buf.gain(scene), 0, 1)
-    if em:
+    if electrons:
         image = 0.55 + 0.4 * (inner - 0.2) + 0.1 * _em_ground(rng, scene, d) - 0.45 * wall * patchy.clip(0.3)
     else:
         image = inner * (buf.index >= 0) + wall * patchy.clip(0.1)
@@ -58,10 +57,10 @@ def membrane(rng: Rng, n: int, t: int, em: bool = False) -> Drawn:
     return image.astype(np.float32), labels, scene
 
 
-def _packed_cells(rng: Rng, n: int, t: int, em: bool = False) -> Drawn:
+def _packed_cells(rng: Rng, n: int, t: int, electrons: bool = False) -> Drawn:
     """Cells that fill space, with walls; a wall that lies flat in the plane is broad and faint."""
-    d = pick_sparse_diameter(rng, n, 18, 120, 7.0)
-    height = loguniform(rng, 1.5, 16.0) if not em else loguniform(rng, 4.0, 25.0)
+    d = pick_diameter(rng, n, 18, 120, 7.0)
+    height = loguniform(rng, 1.5, 16.0) if not electrons else loguniform(rng, 4.0, 25.0)
     pad = 1 if height < 2 else 2
     filled = rng.random() < 0.65  # no background; else there are gaps between the cells
     apart = (1.5 if filled else 1.7) * height
@@ -95,18 +94,18 @@ def _packed_cells(rng: Rng, n: int, t: int, em: bool = False) -> Drawn:
     )
     inner += (rng.uniform(0, 0.3) * rng.random(k)).astype(np.float32)[cut.owner]
     inner += np.float32(rng.uniform(0.0, 0.15))
-    if em:
+    if electrons:
         ground = _em_ground(rng, still_scene(n, len(planes), radius[:, 1]), d)
         body = 0.55 + 0.4 * (inner - 0.2) + 0.1 * ground - 0.45 * line
     else:
         body = inner * inside + line
-    if not em and rng.random() < 0.25:  # nuclei as well
+    if not electrons and rng.random() < 0.25:  # nuclei as well
         body += np.float32(rng.uniform(0.1, 0.5)) * (cut.depth > rng.uniform(0.1, 0.25) * d)
-    sigma = 0.3 if em else min(loguniform(rng, 0.3, 1.3), 0.4 * height)
+    sigma = 0.3 if electrons else min(loguniform(rng, 0.3, 1.3), 0.4 * height)
     image = axial_blur(body.astype(np.float32, copy=False), pad, sigma, rng.uniform(0.02, 0.1) * d)
-    if not em and rng.random() < 0.3:
+    if not electrons and rng.random() < 0.3:
         image = image + np.float32(rng.uniform(0.1, 0.4)) * blur(image, 0.5 * d)
-    if not em and rng.random() < 0.25:
+    if not electrons and rng.random() < 0.25:
         image = -image
     labels = np.where(inside & ((wall > wide / 3) | (wide < 3)), cut.owner, -1)
     return image.astype(np.float32), labels[pad : pad + t], still_scene(n, t, radius[:, 1])
@@ -115,7 +114,7 @@ def _packed_cells(rng: Rng, n: int, t: int, em: bool = False) -> Drawn:
 def em(rng: Rng, n: int, t: int) -> Drawn:
     """Mitochondria-like dark bodies with inner folds; or cells by their dark membranes."""
     if rng.random() < 0.25:
-        return membrane(rng, n, t, em=True)
+        return membrane(rng, n, t, electrons=True)
     d = pick_diameter(rng, n, 16, 130)
     long = rng.uniform(1.0, 3.0)
     scene = make_scene(
@@ -135,17 +134,17 @@ def em(rng: Rng, n: int, t: int) -> Drawn:
         touch=0.2,
     )
     if rng.random() < 0.4:
-        end_in_depth(rng, scene, t)
-    buf = rasterise(scene, texture_pool(rng, max(d * rng.uniform(0.03, 0.1), 1.0), t, depth_change(rng)), rng)
+        end_in_depth(rng, scene)
+    buf = rasterise(scene, depth_pool(rng, max(d * rng.uniform(0.03, 0.1), 1.0), t), rng)
     ground = 0.6 + rng.uniform(0.06, 0.12) * _em_ground(rng, scene, d)
     folds = np.sin(2 * np.pi * (buf.v * rng.uniform(1.5, 3.5) + 0.25 * buf.tex + 0.3 * np.sin(3 * buf.u)))
     body = rng.uniform(0.25, 0.5) + rng.uniform(0.0, 0.13) * folds + rng.uniform(0.02, 0.07) * buf.tex
-    body -= rng.uniform(0.1, 0.25) * np.exp(-((buf.depth / max(0.035 * d, 0.8)) ** 2))
+    body -= rng.uniform(0.1, 0.25) * buf.line(max(0.035 * d, 0.8))
     if rng.random() < 0.5:  # other organelles, not labelled, of another look
         hide = rng.random(scene.y.shape[1]) < 0.3
         hide[0] = False
         scene.ids = np.where(hide, 0, scene.ids)
-        other = look_up(hide[None] * np.ones((t, 1)), buf.index)
+        other = look_up(hide, buf.index)
         body = np.where(other > 0, rng.choice([0.15, 0.85]) + 0.03 * buf.tex, body)
     cover = buf.cover()
     return (ground * (1 - cover) + body * cover).astype(np.float32), buf.index, scene

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synth.fields import FLAT_POOL, Rng, blur, depth_change, fractal_noise, texture_pool
+from synth.fields import FLAT_POOL, Rng, blur, depth_pool, fractal_noise
 from synth.looks import Drawn
 from synth.looks.anatomy import anatomy
 from synth.looks.spine import spine_axial, spine_sagittal
@@ -54,26 +54,26 @@ def organs(rng: Rng, n: int, t: int) -> Drawn:
     swell = np.exp(rng.choice([0.03, 0.1, 0.2]) * smooth_walk(rng, t, count))
     scene.r *= swell.clip(0.4, 1.6)
     if rng.random() < 0.6:
-        end_in_depth(rng, scene, t)
+        end_in_depth(rng, scene)
     return _slices(rng, scene, d, t)
 
 
 def _regions(rng: Rng, n: int, t: int) -> Drawn:
     """Organs that touch: a plane of regions of different grey, with no wall or a thin one."""
-    d = max(pick_diameter(rng, n, 25, 150), n / 8)
+    d = pick_diameter(rng, n, 25, 150, 8.0)
     scene = tiling_scene(rng, n, t, d, 0.3, rng.uniform(1.5, 3.0))
     k = scene.y.shape[1]
     scene.r *= np.exp(rng.choice([0.01, 0.05]) * smooth_walk(rng, t, k))
-    buf = tile(scene, texture_pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t, depth_change(rng)), rng)
+    buf = tile(scene, depth_pool(rng, max(d * rng.uniform(0.05, 0.2), 1.0), t), rng)
     level = rng.permutation(np.linspace(0.1, 1.0, k))
     gone = rng.random(k) < 0.25  # fat and muscle between the organs: grey as well, not labelled
     gone[0] = False
     level[gone] = rng.uniform(0.1, 0.6)
     scene.ids = np.where(gone, 0, scene.ids)
-    image = look_up(level[None] * np.ones((t, 1)), buf.index)
+    image = look_up(level, buf.index)
     image += rng.choice([0.01, 0.05, 0.12]) * buf.tex
     if rng.random() < 0.4:
-        line = np.exp(-((buf.depth / max(0.03 * d, 0.8)) ** 2)) * (buf.index >= 0)
+        line = buf.line(max(0.03 * d, 0.8)) * (buf.index >= 0)
         image += rng.choice([-0.3, 0.3]) * line
     return blur(image, rng.uniform(0.5, 1.5)).astype(np.float32), buf.index, scene
 
@@ -161,19 +161,19 @@ def _slices(rng: Rng, scene: Scene, d: float, t: int) -> Drawn:
     if rng.random() < 0.4:  # soft tissue beside soft tissue, through a wide contrast
         level = tissue + rng.uniform(0.25, 0.7) * (level - tissue)
     level = np.where(np.abs(level - tissue) < 0.06, tissue + rng.choice([-0.12, 0.12]), level)
-    buf = rasterise(scene, texture_pool(rng, max(d * rng.uniform(0.05, 0.3), 1.0), t, depth_change(rng)), rng)
+    buf = rasterise(scene, depth_pool(rng, max(d * rng.uniform(0.05, 0.3), 1.0), t), rng)
     ground = np.full((t, n, n), tissue, np.float32)
     ground += rng.uniform(0.01, 0.09) * moving_background(
         scene, lambda m: fractal_noise(rng, m, m, d, 2.5, 0.8), 0.15
     )
     if body:
-        skin = np.exp(-((frame.depth / max(0.03 * n, 1)) ** 2)) * rng.choice([-0.25, 0.0, 0.4])
+        skin = frame.line(max(0.03 * n, 1)) * rng.choice([-0.25, 0.0, 0.4])
         cover = frame.cover()
         ground = (ground + skin) * cover + (1 - cover) * rng.choice([0.0, 0.02, 0.1])
-    value = look_up(level[None] * np.ones((t, 1)), buf.index)
+    value = look_up(level, buf.index)
     value = value + rng.choice([0.01, 0.04, 0.09]) * buf.tex
     if rng.random() < 0.4:  # capsule, cortex, vessel wall
-        value = value + rng.choice([-0.25, 0.25, 0.4]) * np.exp(-((buf.depth / max(0.06 * d, 1)) ** 2))
+        value = value + rng.choice([-0.25, 0.25, 0.4]) * buf.line(max(0.06 * d, 1))
     inside = (buf.index >= 0).astype(np.float32)
     image = ground * (1 - inside) + value * inside
     return blur(image, rng.uniform(0.4, 1.4)).astype(np.float32), buf.index, scene

@@ -52,7 +52,7 @@ def phase(rng: Rng, n: int, t: int) -> Drawn:
         core = np.exp(-((np.hypot(buf.u, buf.v) / rng.uniform(0.3, 0.5)) ** 4))
         image += core * cover * rng.uniform(-0.12, 0.12)
     if rng.random() < 0.35:  # some rounded, bright cells
-        bright = look_up((rng.random(scene.y.shape[1]) < 0.3)[None] * np.ones((t, 1)), buf.index)
+        bright = look_up(rng.random(scene.y.shape[1]) < 0.3, buf.index)
         image += bright * cover * rng.uniform(0.2, 0.6) * buf.dome(0.7)
     image += rng.uniform(0.0, 0.04) * moving_background(scene, lambda m: fractal_noise(rng, m, m, d, 2.0))
     return image, buf.index, scene
@@ -70,11 +70,11 @@ def _adherent_phase(rng: Rng, n: int, t: int) -> Drawn:
         around = blur((ball > 0).astype(np.float32), d * rng.uniform(0.03, 0.07))
         image += rng.uniform(0.2, 1.0) * around * (buf.index < 0)
         if rng.random() < 0.6:  # and a dark line goes between the two
-            rim = np.exp(-((buf.depth / np.float32(max(0.02 * d, 0.8))) ** 2))
+            rim = buf.line(max(0.02 * d, 0.8))
             image -= rng.uniform(0.3, 0.9) * rim * (ball > 0)
     image = np.minimum(image, rng.uniform(1.6, 3.5))
     if rng.random() < 0.35 and not scene.painter:  # ridges and clefts where cells meet
-        line = np.exp(-((buf.depth / np.float32(max(0.012 * d, 0.8))) ** 2)) * (buf.index >= 0)
+        line = buf.line(max(0.012 * d, 0.8)) * (buf.index >= 0)
         image += rng.uniform(-0.25, 0.25) * line
     image += rng.uniform(0.0, 0.05) * moving_background(scene, lambda m: fractal_noise(rng, m, m, d, 2.0))
     return image.astype(np.float32), buf.index, scene
@@ -90,7 +90,7 @@ def adherent_cells(rng: Rng, n: int, t: int, d: float) -> tuple[Array, Array, Bu
     lamella = 1 - np.exp(depth * np.float32(-1 / edge))
     body = np.exp((buf.u**2 + buf.v**2 * np.float32(1.5)) * np.float32(-rng.uniform(0.4, 1.2)))
     nucleus, spots = _organelles(rng, buf, k)
-    ball = np.sqrt(np.clip(1 - np.clip(buf.rho, 0, 1) ** 2, 0, 1)) * inside
+    ball = buf.ball()
     thick = rng.uniform(0.08, 0.35) * lamella * np.clip(0.6 + 0.4 * buf.gain(scene), 0, 1)
     thick += rng.uniform(0.0, 0.4) * body * lamella
     if rng.random() < 0.5:  # pale or dark

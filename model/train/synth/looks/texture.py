@@ -32,6 +32,6 @@ def texture(rng: Rng, n: int, t: int) -> Drawn:
     cover = buf.cover()
     image = body * cover + (1 - cover) * ground * rng.uniform(0.2, 0.8)
     if rng.random() < 0.4:
-        rim = np.exp(-((buf.depth / max(0.03 * d, 0.9)) ** 2))
+        rim = buf.line(max(0.03 * d, 0.9))
         image += rng.choice([-1, 1]) * rng.uniform(0.4, 1.2) * rim
     return image.astype(np.float32), buf.index, scene

@@ -41,7 +41,7 @@ def histology(rng: Rng, n: int, t: int) -> Drawn:
         image = np.where(holes > rng.uniform(0.9, 1.6), np.float32(0.95), image)
     ink = rng.uniform(0.2, 0.55) * (1 - rng.choice([0.2, 0.6]) * (1 - np.clip(buf.gain(scene), 0, 1)))
     body = ink - rng.uniform(0.02, 0.15) * buf.tex
-    body -= rng.uniform(0, 0.15) * np.exp(-((buf.depth / max(0.08 * d, 1)) ** 2))
+    body -= rng.uniform(0, 0.15) * buf.line(max(0.08 * d, 1))
     if rng.random() < 0.3:
         body += rng.uniform(0.1, 0.3) * buf.dome(1)  # pale, vesicular nuclei
     cover = (buf.cover(rng.choice([1.0, 2.0])) * (buf.index >= 0)).astype(np.float32)
