@@ -3,7 +3,7 @@
     python sample_data/make_samples.py [folder]
 
 Everything is computed from the seeds below; nothing is taken from a microscope. The code is not that of the
-training stacks (`model/train/synth.py`), so the embedded model has not seen these images.
+training stacks (`model/train/synth`), so the embedded model has not seen these images.
 """
 
 from __future__ import annotations

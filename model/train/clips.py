@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import synth
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+import synth
 
 log = logging.getLogger("train")
 

@@ -38,7 +38,6 @@ from torch import Tensor, distributed, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from clips import LENGTH, SIZE, Look, Pool, Samples, Workers, carry, deep_point, draw, render
-
 from stacksam.network.config import PRESETS
 from stacksam.network.sam2 import Features, Masks, Memories, Sam2
 
