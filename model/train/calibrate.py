@@ -207,7 +207,7 @@ def svg(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + SIDE + 20}" height="{TOP + SIDE + BOTTOM}" '
         'font-family="sans-serif" font-size="12" fill="#222222">',
         f"<title>{title}</title>",
-        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        f'<rect width="{LEFT + SIDE + 20}" height="{TOP + SIDE + BOTTOM}" fill="#ffffff"/>',
         f'<text x="{middle}" y="20" text-anchor="middle" font-weight="bold">{title}</text>',
     ]
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
