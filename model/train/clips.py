@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing as mp
+import os
 import queue
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -51,7 +52,21 @@ def _work(seed: int, worker: int, out: Any, stop: Any) -> None:
                 made.append(render(number))
             except Exception as error:  # noqa: BLE001  one bad clip must not end a run
                 out.put(f"clip {number}: {error!r}")
-        out.put((np.stack([m[0] for m in made]), np.stack([m[1] for m in made])))
+        _hand_over((np.stack([m[0] for m in made]), np.stack([m[1] for m in made])), out, stop)
+
+
+def _hand_over(bundle: tuple[np.ndarray, np.ndarray], out: Any, stop: Any) -> None:
+    """Wait until a bundle is taken, but not for a trainer that was killed: nobody else ends its workers."""
+    while not stop.is_set():
+        parent = mp.parent_process()
+        if parent is None or os.getppid() != parent.pid:
+            out.cancel_join_thread()
+            raise SystemExit
+        try:
+            out.put(bundle, timeout=1.0)
+        except queue.Full:
+            continue
+        return
 
 
 class Workers:

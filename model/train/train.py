@@ -61,6 +61,8 @@ class Plan:
         Frames in a batch; clips are as many as that gives.
     stills
         Share of batches that are single frames.
+    save_every
+        Seconds between checkpoints: what a run that is killed loses at most.
     """
 
     seconds: float = math.inf
@@ -70,6 +72,7 @@ class Plan:
     warm_up: int = 100
     frames: int = 384
     stills: float = 0.25
+    save_every: float = 60.0
 
 
 class Trainer:
@@ -570,7 +573,7 @@ def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path) -> None:
                 lines.flush()
                 if trainer.step % 100 == 0:
                     log.info("%s", line)
-            if trainer.seconds - saved > 60:
+            if trainer.seconds - saved > trainer.plan.save_every:
                 saved = trainer.seconds
                 export(trainer.average, run / "average.safetensors")
                 trainer.save(run / "last.pt")
@@ -591,12 +594,15 @@ def main() -> None:
     parser.add_argument("--checked", type=int, default=128, help="clips to check with")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
+    parser.add_argument("--save-every", type=float, default=Plan.save_every, help="seconds to a checkpoint")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.run.mkdir(parents=True, exist_ok=True)
     if math.isinf(args.seconds) and args.steps == 10**9 and not args.export:
         parser.error("give --seconds or --steps")
-    plan = Plan(args.seconds, args.steps, args.seed, args.rate, frames=args.frames)
+    plan = Plan(
+        args.seconds, args.steps, args.seed, args.rate, frames=args.frames, save_every=args.save_every
+    )
     device = torch.device(args.device)
     checkpoint = args.run / "last.pt"
     if args.export:
