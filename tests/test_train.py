@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "model" / "train"
 STEPS = 12
-SECONDS = 240.0  # until something that was to happen counts as not happening
+SECONDS = 600.0  # until something that was to happen counts as not happening
 
 pytestmark = [
     pytest.mark.slow,
