@@ -72,6 +72,25 @@ def test_ids_follow_their_objects(synth):
     assert np.median(overlaps) > 0.6
 
 
+def test_planes_through_a_solid_show_its_sections(synth):
+    """An ellipsoid begins, grows, shrinks and ends as geometry says, and so does the one above it."""
+    half, radius = 3.0, 12.0
+    solids = synth._Solids(
+        centre=np.array([[4.0, 32, 32], [10.0, 32, 32]]),
+        radius=np.array([[half, radius, radius]] * 2),
+        turn=np.zeros(2),
+        lean=np.zeros((2, 2)),
+        blunt=np.full(2, 2.0),
+        over=np.zeros(2, bool),
+    )
+    cut = synth._cut(solids, np.arange(15.0), 64, None, 1.2)
+    area = (cut.index == 0).sum((1, 2))
+    expected = np.pi * radius**2 * np.clip(1 - ((np.arange(15) - 4) / half) ** 2, 0, None)
+    np.testing.assert_allclose(area, expected, atol=0.05 * np.pi * radius**2)
+    assert not area[[0, 8, 14]].any()
+    np.testing.assert_array_equal((cut.index == 1).sum((1, 2))[6:], area[:9])
+
+
 def test_daughters_have_new_ids(synth):
     """Once an id has ended in a division it does not come back, and two ids begin in its place."""
     scene_rng = np.random.default_rng(3)
@@ -87,6 +106,43 @@ def test_daughters_have_new_ids(synth):
         if new:
             return
     pytest.fail("no division in 40 scenes")
+
+
+def test_a_limb_covers_what_its_width_says(synth):
+    """A straight rod and a branch are as large as their joints make them, to the pixel's fraction."""
+    rng = np.random.default_rng(0)
+    scene = synth._slow(rng, 128, 1, 20.0, 1, np.array([[64.0, 64.0]]))
+    scene.warp = None
+    rod = np.array([[[[64.5, 40.5], [64.5, 88.5]]]])
+    buf = synth._limbs(scene, rod, np.full((1, 1, 2), 6.0), synth._FLAT, rng)
+    assert (buf.index == 0).sum() == pytest.approx(48 * 12 + np.pi * 36, rel=0.04)
+    assert buf.depth.max() == pytest.approx(6, abs=0.6)
+    branched = np.concatenate([rod, [[[[64.5, 64.5], [100.5, 64.5]]]]], 2)
+    buf = synth._limbs(scene, branched, np.array([[[6.0, 6.0, -6.0, 6.0]]]), synth._FLAT, rng)
+    more = (36 - 6) * 12 + np.pi * 18
+    assert (buf.index == 0).sum() == pytest.approx(48 * 12 + np.pi * 36 + more, rel=0.04)
+
+
+def test_rods_that_are_pressed_together_stay_apart(synth):
+    """Neighbours of a colony share a border, at which the thickness comes down to nothing."""
+    rng = np.random.default_rng(1)
+    scene = synth._slow(rng, 96, 1, 20.0, 2, np.array([[40.0, 48.0], [50.0, 48.0]]))
+    scene.warp, scene.painter = None, False
+    joints = np.array([[[[40.0, 20.0], [40.0, 76.0]], [[50.0, 20.0], [50.0, 76.0]]]])
+    buf = synth._limbs(scene, joints, np.full((1, 2, 2), 6.0), synth._FLAT, rng)
+    assert set(buf.index[0, :45, 48]) == {-1, 0}
+    assert set(buf.index[0, 46:, 48]) == {-1, 1}
+    assert buf.depth[0, 44:47, 48].max() < 1.5 < buf.depth[0, 40, 48]
+
+
+def test_thin_objects_are_dark_with_a_halo_in_phase_contrast(synth):
+    phase = np.zeros((1, 96, 96), np.float32)
+    phase[:, 40:56, 40:56] = 0.3
+    image = synth._zernike(phase, 5.0, 0.7)[0]
+    assert image[2, 2] == pytest.approx(1, abs=0.02)
+    assert image[48, 48] < 0.8
+    assert image[37, 48] > 1.05
+    assert image[41, 48] < image[48, 48]  # shade-off: the middle fades
 
 
 @pytest.mark.parametrize("arguments", [{"seed": -1}, {"size": 32}, {"n_frames": 0}, {"mode": "xray"}])

@@ -45,7 +45,14 @@ def train() -> Iterator[ModuleType]:
 
 def start(run: Path) -> subprocess.Popen[str]:
     """Begin a run, or go on with one. It leads a group of processes: its workers can be killed with it."""
-    options = {"--steps": STEPS, "--frames": 8, "--pool": 16, "--checked": 4, "--workers": 1}
+    options = {
+        "--steps": STEPS,
+        "--frames": 8,
+        "--pool": 16,
+        "--checked": 4,
+        "--workers": 1,
+        "--processes": 1,
+    }
     options |= {"--save-every": 1, "--rate": 1e-2, "--run": run, "--device": "cpu"}
     command = [
         sys.executable,

@@ -40,39 +40,35 @@ def render(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _work(seed: int, worker: int, out: Any, stop: Any) -> None:
+def _work(seed: list[int], worker: int, out: Any, stop: Any) -> None:
     """Render clips until told to stop; a seed that fails is reported and passed over."""
     torch.set_num_threads(1)
-    rng = np.random.Generator(np.random.PCG64([seed, worker]))
+    os.nice(10)  # a step that waits for clips is rare, one that waits for a core is not
+    rng = np.random.Generator(np.random.PCG64([*seed, worker]))
+    parent = os.getppid()
     while not stop.is_set():
-        made = []
+        made: list[tuple[np.ndarray, np.ndarray]] = []
         while len(made) < _BUNDLE:
             number = int(rng.integers(2**40))
             try:
                 made.append(render(number))
             except Exception as error:  # noqa: BLE001  one bad clip must not end a run
                 out.put(f"clip {number}: {error!r}")
-        _hand_over((np.stack([m[0] for m in made]), np.stack([m[1] for m in made])), out, stop)
-
-
-def _hand_over(bundle: tuple[np.ndarray, np.ndarray], out: Any, stop: Any) -> None:
-    """Wait until a bundle is taken, but not for a trainer that was killed: nobody else ends its workers."""
-    while not stop.is_set():
-        parent = mp.parent_process()
-        if parent is None or os.getppid() != parent.pid:
-            out.cancel_join_thread()
-            raise SystemExit
-        try:
-            out.put(bundle, timeout=1.0)
-        except queue.Full:
-            continue
-        return
+        bundle = np.stack([m[0] for m in made]), np.stack([m[1] for m in made])
+        while True:
+            if os.getppid() != parent:
+                os._exit(0)  # killed: nobody will ask for clips any more
+            try:
+                out.put(bundle, timeout=5.0)
+                break
+            except queue.Full:
+                continue
 
 
 class Workers:
-    """Processes that render clips without end."""
+    """Processes that render clips without end; of other seeds, others."""
 
-    def __init__(self, seed: int, count: int) -> None:
+    def __init__(self, seed: list[int], count: int) -> None:
         # Forked before the GPU is touched; a child that imports torch anew would take seconds.
         context = mp.get_context("fork")
         self._queue: Any = context.Queue(maxsize=2 * count + 2)
@@ -113,7 +109,8 @@ class Pool:
         self.labels = torch.empty(shape, dtype=torch.uint8, device=device)
         # (clip, frame, id): pixels, first and last row, first and last column
         self.extents = torch.zeros(capacity, LENGTH, IDS, 5, dtype=torch.int32, device=device)
-        self.made = 0
+        self.made = 0  # clips that were put in
+        self.drawn = 0  # windows that were taken out
 
     def __len__(self) -> int:
         return min(self.made, self.capacity)
@@ -173,6 +170,7 @@ class Look:
 def draw(pool: Pool, count: int, look: Look, generator: torch.Generator) -> Samples:
     """Draw `count` windows from a pool."""
     device, frames = pool.device, look.frames
+    pool.drawn += count
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(*shape, device=device, generator=generator) * (high - low) + low
@@ -330,7 +328,8 @@ def deep_point(region: Tensor, generator: torch.Generator | None = None, *, sure
     depth = region[:, None]
     total = torch.zeros_like(depth)
     for width in (3, 7, 15, 31):
-        total = total + F.avg_pool2d(depth, width, 1, width // 2)
+        rows = F.avg_pool2d(depth, (width, 1), 1, (width // 2, 0))
+        total = total + F.avg_pool2d(rows, (1, width), 1, (0, width // 2))
     score = (total[:, 0] * region).flatten(1)
     score = score / score.amax(1, keepdim=True).clamp(min=1e-6)
     if surely:

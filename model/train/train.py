@@ -34,7 +34,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from clips import LENGTH, SIZE, Look, Pool, Samples, Workers, carry, deep_point, draw, render
@@ -75,17 +75,48 @@ class Plan:
     save_every: float = 60.0
 
 
+class Peers:
+    """Processes that train one network together: each on clips of its own, all with the mean of gradients.
+
+    Two processes of one thread each do nearly twice as much as one of two, whose threads wait for each other
+    at every small operation.
+    """
+
+    def __init__(self, rank: int, count: int, meeting: Path) -> None:
+        self.rank, self.count = rank, count
+        if count > 1:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+            where = f"file://{meeting.resolve()}"
+            distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
+
+    def average(self, parameters: list[nn.Parameter], seconds: float) -> float:
+        """Put the mean of all processes in place of gradients; returns the seconds of the first process."""
+        if self.count == 1:
+            return seconds
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        told = grads[0].new_tensor([seconds * self.count if self.rank == 0 else 0.0])
+        flat = torch.cat([*(g.flatten() for g in grads), told])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for p, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
+            p.grad = part.view_as(p)
+        return float(flat[-1])
+
+
 class Trainer:
     """The network, its optimiser and its running average, and one step of training."""
 
-    def __init__(self, plan: Plan, device: torch.device, start: Path | None = None) -> None:
+    def __init__(
+        self, plan: Plan, device: torch.device, start: Path | None = None, peers: Peers | None = None
+    ) -> None:
         torch.manual_seed(plan.seed)
         self.plan, self.device, self.frames = plan, device, plan.frames
+        self.peers = peers or Peers(0, 1, Path())
         self.net = Sam2(PRESETS["nano"])
         if start is None:
             initialise(self.net)
         else:
-            self.net.load_state_dict({k: v.float() for k, v in load_file(start).items()})
+            begin_with(self.net, start)
         self.net.to(device)
         self.average = {k: v.detach().clone().float() for k, v in self.net.state_dict().items()}
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
@@ -116,7 +147,10 @@ class Trainer:
             group["lr"] = rate
         seed = self.plan.seed * 1_000_003 + self.step
         rng = np.random.Generator(np.random.PCG64([seed]))
-        generator = torch.Generator(self.device).manual_seed(seed)
+        # The same kind of work for all processes, which wait for each other, but not the same windows.
+        own = seed + 7_919 * self.peers.rank
+        generator = torch.Generator(self.device).manual_seed(own)
+        torch.manual_seed(own)
         self.step += 1
         still = rng.random() < self.plan.stills
         frames = 1 if still else int(rng.choice([4, 6, LENGTH]))
@@ -127,6 +161,7 @@ class Trainer:
             loss, report = clip_loss(self.net, samples, kind, rng)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.seconds = self.peers.average(list(self.net.parameters()), self.seconds)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         if not bool(norm.isfinite()):
             log.warning("step %d: gradient is %s, passed over", self.step, float(norm))
@@ -158,6 +193,19 @@ class Trainer:
         self.net.load_state_dict(state["net"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def begin_with(net: Sam2, start: Path) -> None:
+    """Take weights over; parts that they lack, because they are newer, stay as they set themselves."""
+    weights = {k: v.float() for k, v in load_file(start).items()}
+    missing, unexpected = net.load_state_dict(weights, strict=False)
+    if unexpected:
+        raise ValueError(
+            f"{start} has weights that the network has no place for: {', '.join(unexpected[:5])}"
+        )
+    if missing:
+        parts = sorted({".".join(name.split(".")[:3]) for name in missing})
+        log.info("new parts, not in %s: %s", start, ", ".join(parts))
 
 
 def initialise(net: Sam2) -> None:
@@ -524,12 +572,17 @@ def export(weights: dict[str, Tensor], path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def supply(pool: Pool, workers: Workers, least: int) -> Iterator[int]:
-    """Fill the pool before each step: wait until there are `least` clips, then take what is ready."""
+def supply(pool: Pool, workers: Workers, least: int, looks: float) -> Iterator[int]:
+    """Fill the pool before each step: wait until there are `least` clips, then take what is ready.
+
+    No more than one clip for `looks` windows that were drawn: what the workers need, a CPU that trains lacks.
+    """
     missed = 0
     while missed < 60:
         waiting = len(pool) < least
         for _ in range(8):
+            if not waiting and pool.made > least + pool.drawn / looks:
+                break
             got = workers.take(wait=2.0 if waiting else 0.0)
             missed = 0 if got is not None or not waiting else missed + 1
             if got is None:
@@ -540,12 +593,12 @@ def supply(pool: Pool, workers: Workers, least: int) -> Iterator[int]:
     raise RuntimeError("no clips for two minutes; see the warnings above for what the workers met")
 
 
-def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path) -> None:
+def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path, looks: float) -> None:
     """Train until the plan is done, writing the log, the averaged weights and checkpoints on the way."""
     began = time.perf_counter() - trainer.seconds
     saved, times = trainer.seconds, []
     with (run / "log.jsonl").open("a") as lines:
-        for made in supply(pool, workers, min(256, pool.capacity)):
+        for made in supply(pool, workers, min(256, pool.capacity), looks):
             started = time.perf_counter()
             trainer.seconds = started - began
             if trainer.progress >= 1:
@@ -566,6 +619,8 @@ def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path) -> None:
                 # Some 1,000 steps are needed at least, whatever the machine.
                 trainer.frames = max(LENGTH, int(trainer.frames * 0.4 / mean) // LENGTH * LENGTH)
                 log.info("%.2f s a step: %d frames in a batch from now on", mean, trainer.frames)
+            if trainer.peers.rank:
+                continue  # the first process keeps the books
             if trainer.step % 20 == 0:
                 line = {k: round(float(v), 5) for k, v in report.items()}
                 line |= {"step": trainer.step, "seconds": round(trainer.seconds, 1), "clips": made}
@@ -579,56 +634,81 @@ def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path) -> None:
                 trainer.save(run / "last.pt")
 
 
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints, weights and the log")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="length of the run")
-    parser.add_argument("--steps", type=int, default=10**9, help="length of the run")
-    parser.add_argument("--start", type=Path, help="weights to start from")
-    parser.add_argument("--rate", type=float, default=Plan.rate)
-    parser.add_argument("--seed", type=int, default=Plan.seed, help="another one sees other clips")
-    parser.add_argument("--frames", type=int, default=Plan.frames, help="frames in a batch")
-    parser.add_argument("--pool", type=int, default=2000, help="clips that are kept, a megabyte each")
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
-    parser.add_argument("--checked", type=int, default=128, help="clips to check with")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
-    parser.add_argument("--save-every", type=float, default=Plan.save_every, help="seconds to a checkpoint")
-    args = parser.parse_args()
+def work(args: argparse.Namespace, rank: int) -> None:
+    """Train as one of the processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args.run.mkdir(parents=True, exist_ok=True)
-    if math.isinf(args.seconds) and args.steps == 10**9 and not args.export:
-        parser.error("give --seconds or --steps")
-    plan = Plan(
-        args.seconds, args.steps, args.seed, args.rate, frames=args.frames, save_every=args.save_every
-    )
-    device = torch.device(args.device)
-    checkpoint = args.run / "last.pt"
-    if args.export:
-        trainer = Trainer(plan, device)
-        trainer.load(checkpoint)
-        log.info("SHA-256 %s", export(trainer.average, args.export))
-        return
+    frames = args.frames // args.processes
+    plan = Plan(args.seconds, args.steps, args.seed, args.rate, frames=frames, save_every=args.save_every)
+    device, checkpoint, run = torch.device(args.device), args.run / "last.pt", args.run
     torch.set_num_threads(1)  # of this process: the others need the cores
-    workers = Workers(plan.seed, args.workers)  # before the GPU is touched
+    done = torch.load(checkpoint, weights_only=True, map_location="cpu")["step"] if checkpoint.exists() else 0
+    workers = Workers([plan.seed, done, rank], args.workers)  # before the GPU is touched
     try:
-        checked = checked_pool(args.workers, args.checked, device)
-        trainer = Trainer(plan, device, args.start)
+        trainer = Trainer(plan, device, args.start, Peers(rank, args.processes, run / "meeting"))
         if checkpoint.exists():
             trainer.load(checkpoint)
+        if rank:
+            train(trainer, workers, Pool(args.pool, device), run, args.looks)
+            return
+        checked = checked_pool(args.workers, args.checked, device)
         figures = {"before": check(trainer.net, checked, args.checked // 4)}
         log.info("%s", figures)
-        train(trainer, workers, Pool(args.pool, device), args.run)
+        train(trainer, workers, Pool(args.pool, device), run, args.looks)
+        export(trainer.average, run / "average.safetensors")
+        trainer.save(checkpoint)
         figures["last"] = check(trainer.net, checked, args.checked // 4)
         trainer.net.load_state_dict(trainer.average)
         figures["average"] = check(trainer.net, checked, args.checked // 4)
     finally:
         workers.close()
     log.info("%s", figures)
-    (args.run / "checked.json").write_text(json.dumps(figures, indent=1))
-    log.info("%d steps, SHA-256 %s", trainer.step, export(trainer.average, args.run / "average.safetensors"))
-    trainer.save(checkpoint)
+    (run / "checked.json").write_text(json.dumps(figures, indent=1))
+    log.info("%d steps, SHA-256 %s", trainer.step, export(trainer.average, run / "average.safetensors"))
+
+
+def main() -> None:
+    """Run from the command line."""
+    gpu, cores = torch.cuda.is_available(), os.cpu_count() or 1
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints, weights and the log")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="length of the run")
+    parser.add_argument("--steps", type=int, default=10**9, help="length of the run")
+    parser.add_argument("--start", type=Path, help="weights to start from")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="peak of the learning rate")
+    parser.add_argument("--seed", type=int, default=Plan.seed, help="another one sees other clips")
+    parser.add_argument("--frames", type=int, default=Plan.frames if gpu else 32, help="frames in a batch")
+    parser.add_argument("--pool", type=int, default=2000, help="clips that are kept, a megabyte each")
+    parser.add_argument(
+        "--looks", type=float, default=4.0, help="windows that are drawn from a clip on average, at least"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1 if gpu else cores, help="that train together, a core each"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=max(1, cores - 2) if gpu else 1, help="of each, which make clips"
+    )
+    parser.add_argument("--checked", type=int, default=128, help="clips to check with")
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
+    parser.add_argument("--save-every", type=float, default=Plan.save_every, help="seconds to a checkpoint")
+    args = parser.parse_args()
+    if args.export:
+        trainer = Trainer(Plan(), torch.device("cpu"))
+        trainer.load(args.run / "last.pt")
+        print("SHA-256", export(trainer.average, args.export))
+        return
+    if math.isinf(args.seconds) and args.steps == 10**9:
+        parser.error("give --seconds or --steps")
+    args.run.mkdir(parents=True, exist_ok=True)
+    (args.run / "meeting").unlink(missing_ok=True)
+    others = [
+        mp.get_context("fork").Process(target=work, args=(args, rank)) for rank in range(1, args.processes)
+    ]
+    for other in others:
+        other.start()
+    work(args, 0)
+    for other in others:
+        other.join()
 
 
 if __name__ == "__main__":

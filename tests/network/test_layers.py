@@ -50,6 +50,8 @@ CONV = replace(
     trunk=ConvTrunkConfig(widths=(8, 16, 24, 32), depths=(1, 1, 1, 1)),
     dense_prompts=True,
     dense_head=True,
+    top_down=True,
+    refine=True,
 )
 
 
@@ -387,3 +389,47 @@ def test_an_adopted_mask_is_the_answer(network: Sam2) -> None:
 def test_the_dense_head_covers_the_mask_grid() -> None:
     network = network_of(CONV)
     assert network.propose(features_of(network, 2)).shape == (2, 4, 32, 32)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_fine_features_are_told_what_coarse_ones_know(told: bool) -> None:
+    network = network_of(replace(CONV, top_down=told))
+    image = torch.rand(1, 3, 128, 128)
+    before = network.encode_image(image)
+    coarsest = network.image_encoder.neck.convs[0].get_submodule("conv")
+    coarsest.get_parameter("bias").add_(1.0)
+    after = network.encode_image(image)
+    assert not torch.equal(after.top, before.top)
+    assert torch.equal(after.middle, before.middle) is not told
+    assert torch.equal(after.fine, before.fine) is not told
+
+
+def test_a_fresh_network_has_nothing_to_correct() -> None:
+    """Refinement and the way down start as nothing, so that older weights can be trained on."""
+    torch.manual_seed(0)
+    plain = Sam2(replace(CONV, top_down=False, refine=False)).eval()
+    refined = Sam2(CONV).eval()
+    missing, unexpected = refined.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[2 if "neck" in name else 1] for name in missing} == {"top_down", "refiner"}
+    image = torch.rand(1, 3, 128, 128)
+    point, label = torch.tensor([[[40.0, 60.0]]]), torch.ones(1, 1, dtype=torch.long)
+    answers = []
+    for network in (plain, refined):
+        features = network.encode_image(image)
+        answers.append(network.decode_masks(features, features.top, point, label, candidates=True).logits)
+    torch.testing.assert_close(*answers)
+
+
+def test_refinement_sees_prompts_at_the_resolution_of_masks() -> None:
+    """The same tokens and pictures, another place in the map of prompts: other masks, there."""
+    network = network_of(CONV).sam_mask_decoder.refiner
+    assert network is not None
+    painted, tokens = (normal(1, *shape).expand(2, -1, -1, -1) for shape in ((4, 32, 32), (32, 8, 8)))
+    prompts = torch.zeros(2, 4, 32, 32)
+    prompts[1, 1, 20, 9] = 1.0
+    out = network(painted, tokens, (normal(1, 4, 32, 32), normal(1, 8, 16, 16)), prompts)
+    difference = (out[1] - out[0]).abs().sum(0)
+    assert out.shape == (2, 4, 32, 32)
+    assert divmod(int(difference.argmax()), 32)[0] in range(18, 23)
+    assert float(difference[20, 9]) > 3 * float(difference.median())

@@ -57,6 +57,8 @@ class NetworkConfig:
     dense_prompts: bool = False  # nano: prompts also as maps (previous logits, clicks, box)
     carry_mask: bool = False  # nano: the mask of the frame before is a prompt when an object is followed
     dense_head: bool = False  # nano: foreground, boundary and offset of every object
+    top_down: bool = False  # nano: fine features are told what the coarse ones know
+    refine: bool = False  # nano: convolutions at stride 4 see picture, prompts and object together
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the input's three channels, 0..1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -99,6 +101,8 @@ PRESETS: Mapping[str, NetworkConfig] = MappingProxyType(
             dense_prompts=True,
             carry_mask=True,
             dense_head=True,
+            top_down=True,
+            refine=True,
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
         )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stacksam.network.layers import MLP, Attention, LayerNorm2d
+from stacksam.network.refiner import MaskRefiner
 
 __all__ = ["Decoded", "MaskDecoder", "stability"]
 
@@ -25,7 +26,7 @@ class Decoded(NamedTuple):
 class MaskDecoder(nn.Module):
     """Two-way transformer between prompt tokens and image tokens, and heads for masks and scores."""
 
-    def __init__(self, width: int, hidden: int, heads: int) -> None:
+    def __init__(self, width: int, hidden: int, heads: int, refined_prompts: int = 0) -> None:
         super().__init__()
         self.transformer = _TwoWayTransformer(width, hidden, heads)
         self.iou_token = nn.Embedding(1, width)
@@ -43,6 +44,8 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(width, width, width // 8, 3) for _ in range(4))
         self.iou_prediction_head = MLP(width, 256, 4, 3)
         self.pred_obj_score_head = MLP(width, width, 1, 3)
+        self.prompt_channels = refined_prompts
+        self.refiner = MaskRefiner(width, refined_prompts) if refined_prompts else None
 
     def forward(
         self,
@@ -51,6 +54,7 @@ class MaskDecoder(nn.Module):
         sparse: Tensor,
         dense: Tensor,
         fine: tuple[Tensor, Tensor],
+        maps: Tensor | None = None,
     ) -> Decoded:
         """Decode.
 
@@ -63,21 +67,27 @@ class MaskDecoder(nn.Module):
         dense : (B, C, H, W)
         fine : ((B or 1, C/8, 4H, 4W), (B or 1, C/4, 2H, 2W))
             Fine features, already projected.
+        maps : (B, K, 4H, 4W), optional
+            Prompts as maps, of networks that refine; none is as good as empty ones.
         """
         batch, _, rows, columns = image.shape
         own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
         tokens = torch.cat((own[None].expand(batch, -1, -1).to(sparse.dtype), sparse), dim=1)
         keys = (image + dense).flatten(2).transpose(1, 2)
         tokens, keys = self.transformer(tokens, keys, positions.flatten(2).transpose(1, 2).to(keys.dtype))
-        picture = keys.transpose(1, 2).unflatten(2, (rows, columns))
+        tokens_left = keys.transpose(1, 2).unflatten(2, (rows, columns))
         up1, norm, act1, up2, act2 = self.output_upscaling
-        picture = act1(norm(up1(picture) + fine[1]))
-        picture = act2(up2(picture) + fine[0])
+        picture = act1(norm(up1(tokens_left) + fine[1]))
+        painted = act2(up2(picture) + fine[0])
+        if self.refiner is not None:
+            if maps is None:
+                maps = painted.new_zeros(batch, self.prompt_channels, *painted.shape[2:])
+            painted = painted + self.refiner(painted, tokens_left, fine, maps)
         mask_tokens = tokens[:, 2:6]
         kernels = torch.stack(
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = (kernels @ picture.flatten(2)).unflatten(2, picture.shape[2:])
+        masks = (kernels @ painted.flatten(2)).unflatten(2, painted.shape[2:])
         iou = torch.sigmoid(self.iou_prediction_head(tokens[:, 1]))
         return Decoded(masks, iou, mask_tokens, self.pred_obj_score_head(tokens[:, 0]))
 

@@ -106,14 +106,16 @@ class Sam2(nn.Module):
                 trunk = Hiera(config.trunk)
             case ConvTrunkConfig():
                 trunk = ConvTrunk(config.trunk)
-        self.image_encoder = ImageEncoder(trunk, config.trunk.widths, width)
+        self.image_encoder = ImageEncoder(trunk, config.trunk.widths, width, top_down=config.top_down)
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
         self.memory_attention = MemoryAttention(
             width, memory_width, config.memory_hidden, config.memory_layers
         )
         self.memory_encoder = MemoryEncoder(width, memory_width)
         self.sam_prompt_encoder = PromptEncoder(width, config.prompt_channels)
-        self.sam_mask_decoder = MaskDecoder(width, config.decoder_hidden, config.decoder_heads)
+        self.sam_mask_decoder = MaskDecoder(
+            width, config.decoder_hidden, config.decoder_heads, config.prompt_channels if config.refine else 0
+        )
         self.obj_ptr_proj = MLP(width, width, width, 3)
         self.maskmem_tpos_enc = nn.Parameter(torch.zeros(config.recent_memories + 1, 1, 1, memory_width))
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
@@ -280,7 +282,7 @@ class Sam2(nn.Module):
         positions = cut(encoder.positions(grid), windows)
         fine = cut(features.fine, windows, 4), cut(features.middle, windows, 2)
         decoded: tuple[Tensor, Tensor, Tensor, Tensor] = self.sam_mask_decoder(
-            top.expand(batch, -1, -1, -1), positions, sparse, dense, fine
+            top.expand(batch, -1, -1, -1), positions, sparse, dense, fine, maps
         )
         return decoded
 

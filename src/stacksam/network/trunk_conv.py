@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stacksam.network.config import ConvTrunkConfig
 
-__all__ = ["ConvTrunk"]
+__all__ = ["ConvTrunk", "Residual"]
 
 
 class ConvTrunk(nn.Module):
@@ -26,7 +26,7 @@ class ConvTrunk(nn.Module):
         width_in = first
         for stage, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             down = [nn.Conv2d(width_in, width, 2, stride=2)] if stage else []
-            self.stages.append(nn.Sequential(*down, *(_Residual(width, config.groups) for _ in range(depth))))
+            self.stages.append(nn.Sequential(*down, *(Residual(width, config.groups) for _ in range(depth))))
             width_in = width
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -39,7 +39,7 @@ class ConvTrunk(nn.Module):
         return outputs
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Pre-activation block of two 3x3 convolutions (He et al., 2016) with group normalisation."""
 
     def __init__(self, width: int, groups: int) -> None:
@@ -52,6 +52,7 @@ class _Residual(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, H, W), corrected."""
         y = self.conv1(F.silu(self.norm1(x)))
         out: Tensor = x + self.conv2(F.silu(self.norm2(y)))
         return out
