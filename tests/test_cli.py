@@ -629,7 +629,9 @@ def test_evaluate(monkeypatch):
         asked.update(options)
         options["progress"]("half way")
         curve = (evaluation.CurvePoint(0, 1.0, 2), evaluation.CurvePoint(1, 0.5, 2))
-        return (evaluation.EvaluationRow("s", "copy", 2, 3, 1.0, 0.5, 1.0, float("nan"), 0.1, curve),)
+        score = evaluation.ObjectScore(1.0, 0.5, 1.0, float("nan"), 3, ((0, 1.0), (1, 0.5)), 0.8, "c", 7)
+        means = (1.0, 0.5, 1.0, float("nan"), 0.75)
+        return (evaluation.EvaluationRow("s", "copy", 2, 3, *means, 0.1, curve, (score,)),)
 
     monkeypatch.setattr(evaluation, "run_evaluation", run_evaluation)
     result = run("evaluate", "--suite", "--set", "sample", "--prompt", "box", "--baselines-only", "--json")
@@ -637,10 +639,27 @@ def test_evaluate(monkeypatch):
     (row,) = json.loads(result.stdout)
     assert row["iou_others"] == 0.5
     assert row["boundary_others"] is None
+    assert row["dice_volume"] == 0.75
     assert row["curve"][1] == {"distance": 1, "iou": 0.5, "frames": 2}
+    assert row["scores"][0] == {
+        "iou_prompted": 1.0,
+        "iou_others": 0.5,
+        "boundary_prompted": 1.0,
+        "boundary_others": None,
+        "n_others": 3,
+        "iou_by_distance": [[0, 1.0], [1, 0.5]],
+        "dice_volume": 0.8,
+        "clip": "c",
+        "object_id": 7,
+    }
     assert result.stderr == "half way\n"
     assert (asked["sets"], asked["prompts"], asked["model"]) == (["sample"], ["box"], None)
-    assert "0.500" in run("evaluate", "--suite").stdout
+    table = run("evaluate", "--suite", "--choose", "largest").stdout
+    assert (asked["prompts"], asked["choose"]) == (("click", "box", "mask", "click+1", "click+3"), "largest")
+    assert ["s", "copy", "2", "1.000", "0.500", "1.000", "-", "0.750", "0.1"] in map(
+        str.split, table.splitlines()
+    )
+    assert ["s", "copy", "1.000", "0.500", "-", "-", "-", "0.500", "1"] in map(str.split, table.splitlines())
 
 
 def test_evaluate_with_an_unknown_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -23,6 +24,7 @@ from stacksam.evaluate import (
     EvaluationRow,
     available_sets,
     evaluate,
+    format_report,
     format_table,
     load_dataset,
     run_evaluation,
@@ -47,7 +49,7 @@ def moving_squares(n_frames=5, *, volume=False, name="squares"):
 
 
 def perfect(clip):
-    return lambda images, prompts, volume: {
+    return lambda images, prompts, volume, corrections=None: {
         (p.object_id, frame): clip.labels[frame] == p.object_id
         for p in prompts
         for frame in range(len(images))
@@ -66,11 +68,12 @@ def figures(row):
 def test_a_perfect_method_scores_one(volume):
     clip = moving_squares(volume=volume)
     rows = evaluate([Dataset("squares", (clip,))], perfect(clip), baselines=False)
-    assert [row.method for row in rows] == ["click", "box", "mask"]
+    assert [row.method for row in rows] == ["click", "box", "mask", "click+1", "click+3"]
     for row in rows:
         assert row.objects == 2
         assert row.frames == 4 + 2
         assert figures(row) == (1, 1, 1, 1)
+        assert row.dice_volume == 1
 
 
 @pytest.mark.parametrize("volume", [False, True])
@@ -103,6 +106,7 @@ def test_prompts_come_from_the_first_frame_or_the_middle_of_a_volume():
 
     datasets = [Dataset("s", (moving_squares(), moving_squares(volume=True)))]
     evaluate(datasets, run, ["click", "box", "mask"], baselines=False)
+    assert len(seen) == 6
     for volume, first, second in seen:
         frame = 2 if volume else 0
         assert (first.frame, first.object_id, second.object_id) == (frame, 1, 2)
@@ -131,6 +135,42 @@ def test_objects_are_thinned_evenly_and_small_ones_left_out():
     for limit in (5, 0, 1000):
         evaluate([Dataset("grid", (clip,))], run, ["click"], max_objects=limit, baselines=False)
     assert prompted == [[1, 25, 49, 74, 98], list(range(1, 99)), list(range(1, 99))]
+
+
+def sizes_clip(**options):
+    """Objects 1 to 5; those that are large on the first frame are not large in all."""
+    labels = np.zeros((3, 40, 60), np.uint16)
+    labels[0, :9, :9] = 1
+    for object_id in (2, 3, 4):
+        labels[:object_id, 10 * (object_id - 1) :, :8][:, :8] = object_id
+    labels[:, 30:, 30:38] = 5
+    return Clip("sizes", labels, labels, **options)
+
+
+def measured(clip, **options):
+    (row,) = evaluate([Dataset("s", (clip,))], copying, ["mask"], baselines=False, **options)
+    return [score.object_id for score in row.scores]
+
+
+def test_the_largest_objects_can_be_chosen():
+    clip = sizes_clip()
+    assert measured(clip, max_objects=2, choose="spaced") == [1, 5]
+    totals = {i: int((clip.labels == i).sum()) for i in range(1, 6)}
+    largest = sorted(sorted(totals, key=totals.get)[-2:])
+    assert largest != [1, 5]
+    assert measured(clip, max_objects=2, choose="largest") == largest
+    assert measured(clip, max_objects=0, choose="largest") == [1, 2, 3, 4, 5]
+
+
+def test_a_clip_may_name_how_many_of_its_largest_the_protocol_takes():
+    told = []
+    clip = sizes_clip(largest=3)
+    largest = measured(clip, progress=told.append)
+    assert len(largest) == 3
+    assert told[0].startswith("s, sizes: 3 frames, 3 objects")
+    assert measured(clip, choose="spaced", max_objects=20) == largest
+    assert len(measured(clip, max_objects=2)) == 2
+    assert measured(clip, max_objects=0) == [1, 2, 3, 4, 5]
 
 
 def test_corrective_clicks_are_placed_by_the_rule():
@@ -218,6 +258,23 @@ def test_single_images_have_no_other_frames():
     assert (row.iou_prompted, row.boundary_prompted, row.frames) == (1, 1, 0)
     assert math.isnan(row.iou_others)
     assert math.isnan(row.boundary_others)
+    assert math.isnan(row.dice_volume)
+
+
+def test_dice_is_over_all_frames_at_once():
+    """Large frames weigh more, and frames that only one of both has count against it."""
+    truth = np.zeros((4, 8, 8), bool)
+    truth[0, :4, :4] = truth[1, :2, :2] = True
+    predicted = np.zeros_like(truth)
+    predicted[0, :4, :2] = predicted[3, :2, :2] = True
+    assert score_object(truth, predicted, 0).dice_volume == pytest.approx(2 * 8 / (20 + 12))
+
+
+def test_a_row_holds_the_scores_of_its_objects():
+    (row,) = evaluate([Dataset("s", (moving_squares(),))], copying, ["mask"], baselines=False)
+    assert [(score.clip, score.object_id) for score in row.scores] == [("squares", 1), ("squares", 2)]
+    assert row.dice_volume == pytest.approx(np.mean([score.dice_volume for score in row.scores]))
+    assert 0 < row.dice_volume < 1
 
 
 def test_means_are_over_objects_of_all_clips():
@@ -247,6 +304,8 @@ def test_bad_arguments_are_told():
     for method in ("click+0", "click+x", "box+1", "click+"):
         with pytest.raises(InputError, match=r"choose from click, box, mask, click\+1, click\+3"):
             evaluate([dataset], copying, [method])
+    with pytest.raises(InputError, match="'smallest' is unknown; choose from spaced, largest"):
+        evaluate([dataset], copying, choose="smallest")
     with pytest.raises(InputError, match="max_objects is -1"):
         evaluate([dataset], copying, max_objects=-1)
     with pytest.raises(InputError, match=r"object 1 on frame 0 has shape \(3, 3\)"):
@@ -258,15 +317,28 @@ def test_bad_arguments_are_told():
 
 
 def test_table():
-    row = EvaluationRow("cells", "box", 3, 12, 0.91234, 0.5, 0.25, math.nan, 1.26)
+    row = EvaluationRow("cells", "box", 3, 12, 0.91234, 0.5, 0.25, math.nan, 0.75, 1.26)
     markdown = format_table([row]).splitlines()
     assert len({len(line) for line in markdown}) == 1
     assert [cell.strip() for cell in markdown[2].strip("|").split("|")] == [
-        *("cells", "box", "3", "0.912", "0.500", "0.250", "-", "1.3")
+        *("cells", "box", "3", "0.912", "0.500", "0.250", "-", "0.750", "1.3")
     ]
     plain = format_table([row, row], "plain").splitlines()
     assert len(plain) == 3
-    assert plain[1].split() == ["cells", "box", "3", "0.912", "0.500", "0.250", "-", "1.3"]
+    assert plain[1].split() == ["cells", "box", "3", "0.912", "0.500", "0.250", "-", "0.750", "1.3"]
+
+
+def test_the_report_has_curves_of_what_has_other_frames():
+    lapse, single = Dataset("lapse", (moving_squares(7),)), Dataset("single", (moving_squares(1),))
+    rows = evaluate([lapse, single], copying, ["mask"], baselines=False)
+    assert format_report(rows[1:]) == format_table(rows[1:])
+    report = format_report(rows, "plain")
+    assert report.startswith(format_table(rows, "plain"))
+    heading, line = report.split("\n\n")[2].splitlines()
+    assert heading.split()[:7] == ["set", "method", "0", "1", "2", "4", "8"]
+    # 1 has moved by 18 of its 10 px at the end, 2 is gone
+    assert line.split()[:4] == ["lapse", "mask", "1.000", f"{(7 / 13 + 10 / 14) / 2:.3f}"]
+    assert line.split()[-3:] == ["-", "0.000", "6"]
 
 
 @pytest.fixture
@@ -442,6 +514,17 @@ def test_command(data, capsys):
     assert status == 0
     assert [line.split()[1] for line in out.splitlines()[1:]] == ["copy", "otsu+watershed"]
     assert "b: copy" in err
+    assert sorted(p.name for p in data.iterdir() if p.is_file()) == []
+
+    figures_file = data / "figures.json"
+    sets = ("--sets", "laptrack_nuclei_tracked", "--choose", "largest", "--max-objects", "1")
+    assert evaluation.main([f"--data={data}", "--baselines-only", *sets, "--json", str(figures_file)]) == 0
+    assert "IoU by distance" in capsys.readouterr().out
+    copy, _ = json.loads(figures_file.read_text())
+    assert (copy["method"], copy["objects"], copy["scores"][0]["object_id"]) == ("copy", 1, 1)
+    assert [point["distance"] for point in copy["curve"]] == [0, 1, 2, 3, 4]
+    assert evaluation.main(["--baselines-only", *sets, "--json", str(data / "nowhere" / "x.json")]) == 1
+    assert "not a folder" in capsys.readouterr().err
 
     assert evaluation.main(["--baselines-only", f"--data={data}", "--sets", "cells"]) == 1
     assert "error: data set 'cells' is unknown" in capsys.readouterr().err
@@ -457,7 +540,9 @@ def test_command(data, capsys):
         ("plantseg_ovule3d", 1, 32, True),
         ("totalseg_small/ct", 1, 30, True),
         ("totalseg_small/mr", 1, 20, True),
-        ("sct_spinalcord", 3, 77, True),
+        ("sct_spinalcord/t1w", 1, 77, True),
+        ("sct_spinalcord/t2", 1, 52, True),
+        ("sct_spinalcord/t2s", 1, 11, True),
         ("dsb2018_nuclei_single", 16, 1, False),
         ("omnipose_bacteria_single", 7, 1, False),
         ("usiigaci_phc_single", 3, 1, False),
@@ -471,7 +556,9 @@ def test_real_sets_have_their_frames_first(name, clips, frames, volume):
     assert dataset.clips[0].n_frames == frames
     for clip in dataset.clips:
         assert clip.volume == volume
-        assert evaluation._choose_objects(clip, 0)
+        chosen = evaluation._choose_objects(clip, 20, "spaced")
+        assert chosen
+        assert len(chosen) <= (10 if name.startswith("totalseg") else 20)
 
 
 @needs_data

@@ -60,6 +60,8 @@ class Plan:
         Frames in a batch; clips are as many as that gives.
     stills
         Share of batches that are single frames.
+    save_every
+        Seconds between checkpoints: what a run that is killed loses at most.
     """
 
     seconds: float = math.inf
@@ -69,6 +71,7 @@ class Plan:
     warm_up: int = 100
     frames: int = 384
     stills: float = 0.25
+    save_every: float = 60.0
 
 
 class Peers:
@@ -624,7 +627,7 @@ def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path, looks: floa
                 lines.flush()
                 if trainer.step % 100 == 0:
                     log.info("%s", line)
-            if trainer.seconds - saved > 60:
+            if trainer.seconds - saved > trainer.plan.save_every:
                 saved = trainer.seconds
                 export(trainer.average, run / "average.safetensors")
                 trainer.save(run / "last.pt")
@@ -633,7 +636,8 @@ def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path, looks: floa
 def work(args: argparse.Namespace, rank: int) -> None:
     """Train as one of the processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(args.seconds, args.steps, args.seed, args.rate, frames=args.frames // args.processes)
+    frames = args.frames // args.processes
+    plan = Plan(args.seconds, args.steps, args.seed, args.rate, frames=frames, save_every=args.save_every)
     device, checkpoint, run = torch.device(args.device), args.run / "last.pt", args.run
     torch.set_num_threads(1)  # of this process: the others need the cores
     done = torch.load(checkpoint, weights_only=True, map_location="cpu")["step"] if checkpoint.exists() else 0
@@ -685,6 +689,7 @@ def main() -> None:
     parser.add_argument("--checked", type=int, default=128, help="clips to check with")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
+    parser.add_argument("--save-every", type=float, default=Plan.save_every, help="seconds to a checkpoint")
     args = parser.parse_args()
     if args.export:
         trainer = Trainer(Plan(), torch.device("cpu"))

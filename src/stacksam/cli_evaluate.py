@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +37,13 @@ class MatchBy(StrEnum):
 
     OVERLAP = "overlap"
     IDS = "ids"
+
+
+class ChosenObjects(StrEnum):
+    """Which objects of a stack of the suite, where not all are taken."""
+
+    SPACED = "spaced"
+    LARGEST = "largest"
 
 
 class CountedFrames(StrEnum):
@@ -96,11 +102,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
     ] = None,
     prompts: Annotated[
         list[str] | None,
-        option("--prompt", about="click, box, mask, click+1, click+3; may be repeated.", panel=_S),
+        option(
+            "--prompt", about="click, box, mask, click+1, click+3; may be repeated. Default: all.", panel=_S
+        ),
     ] = None,
     max_objects: Annotated[
         int, option("--max-objects", about="Most objects of a stack; 0: all.", panel=_S)
     ] = 20,
+    choose: Annotated[
+        ChosenObjects,
+        option("--choose", about="Which objects, if not all: evenly spaced ids, or the largest.", panel=_S),
+    ] = ChosenObjects.SPACED,
     baselines_only: Annotated[bool, option("--baselines-only", about="Run no model.", panel=_S)] = False,
     model: ModelOption = "nano",
     quiet: QuietOption = False,
@@ -112,7 +124,22 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
     """
     _check_mode(ctx, suite)
     if suite:
-        _run_suite(data, sets, prompts, max_objects, None if baselines_only else model, quiet, as_json)
+        from stacksam.evalprompts import METHODS
+        from stacksam.evaluate import format_report, run_evaluation, to_plain
+
+        rows = run_evaluation(
+            data=data,
+            model=None if baselines_only else model,
+            sets=sets or (),
+            prompts=prompts or METHODS,
+            max_objects=max_objects,
+            choose=choose.value,
+            progress=None if quiet else tell,
+        )
+        if as_json:
+            show_json(to_plain(rows))
+        else:
+            show(format_report(rows, "plain"))
         return
     if labels is None or reference is None:
         raise InputError(
@@ -157,6 +184,7 @@ _OF_SUITE = {
     "sets": "--set",
     "prompts": "--prompt",
     "max_objects": "--max-objects",
+    "choose": "--choose",
     "baselines_only": "--baselines-only",
     "model": "--model",
 }
@@ -185,32 +213,6 @@ def _check_mode(ctx: typer.Context, suite: bool) -> None:
                 if suite
                 else f"{shown} is an option of the suite; add --suite"
             )
-
-
-def _run_suite(
-    data: Path | None,
-    sets: list[str] | None,
-    prompts: list[str] | None,
-    max_objects: int,
-    model: str | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    from stacksam.evalprompts import PROMPT_KINDS
-    from stacksam.evaluate import format_table, run_evaluation
-
-    rows = run_evaluation(
-        data=data,
-        model=model,
-        sets=sets or (),
-        prompts=prompts or PROMPT_KINDS,
-        max_objects=max_objects,
-        progress=None if quiet else tell,
-    )
-    if as_json:
-        show_json([dataclasses.asdict(row) for row in rows])
-    else:
-        show(format_table(rows, "plain"))
 
 
 def _opened(image: Path | None, axes: str | None) -> LazyImage | None:

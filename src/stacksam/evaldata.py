@@ -20,6 +20,9 @@ __all__ = ["LOADERS", "Clip", "Dataset", "available_sets", "load_all", "load_dat
 CT_SOFT_TISSUE = (-160, 240)
 """Window of CT numbers (HU) that abdominal organs are read in."""
 
+LARGEST_STRUCTURES = 10
+"""Structures of a CT or MR volume of many that are measured: the small ones are a few voxels wide at 3 mm."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
@@ -35,6 +38,8 @@ class Clip:
         Frames are planes of a volume: prompted in the middle, propagated both ways.
     note : str
         What a reader of the figures should know.
+    largest : int, optional
+        Objects of this clip that the protocol measures, those with the most voxels; None: the usual choice.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Clip:
     labels: NDArray[Any]
     volume: bool = False
     note: str = ""
+    largest: int | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim not in (3, 4) or self.images.shape[:3] != self.labels.shape:
@@ -186,27 +192,22 @@ def _totalsegmentator(modality: Literal["ct", "mr"]) -> Callable[[Path], tuple[C
     def load(folder: Path) -> tuple[Clip, ...]:
         images = _read_nifti(folder / f"{modality}_3mm_image.nii.gz")
         labels = _read_nifti(folder / f"{modality}_3mm_seg.nii.gz")
-        note = "(truth made by a model"
+        note = f"(its {LARGEST_STRUCTURES} largest structures unless all are asked for; truth made by a model"
         if modality == "ct":
             images = np.clip(images, *CT_SOFT_TISSUE)
             note += f"; CT numbers clipped to {CT_SOFT_TISSUE[0]}..{CT_SOFT_TISSUE[1]}"
         note += ")"
-        return (Clip(modality, images, labels, True, note),)
+        return (Clip(modality, images, labels, True, note, LARGEST_STRUCTURES),)
 
     return load
 
 
-def _spinal_cord(folder: Path) -> tuple[Clip, ...]:
-    """Cord in T1w (axial) and T2w (sagittal), grey matter in T2*w (axial)."""
-    pairs = {
-        "t1w": ("t1w", "t1w_seg-manual"),
-        "t2": ("t2", "t2_seg-manual"),
-        "t2s": ("t2s_uncropped", "t2s_uncropped_gmseg_manual"),
-    }
-    return tuple(
-        Clip(name, _read_nifti(folder / f"{image}.nii.gz"), _read_nifti(folder / f"{truth}.nii.gz"), True)
-        for name, (image, truth) in pairs.items()
-    )
+def _spinal_cord(image: str, truth: str, note: str) -> Callable[[Path], tuple[Clip, ...]]:
+    def load(folder: Path) -> tuple[Clip, ...]:
+        images, labels = (_read_nifti(folder / f"{name}.nii.gz") for name in (image, truth))
+        return (Clip(image.partition("_")[0], images, labels, True, note),)
+
+    return load
 
 
 def _sample(name: str) -> Callable[[Path], tuple[Clip, ...]]:
@@ -233,7 +234,12 @@ LOADERS: dict[str, tuple[str | None, Callable[[Path], tuple[Clip, ...]]]] = {
     "plantseg_ovule3d": ("plantseg_ovule3d", lambda folder: _stack_pair(folder, volume=True)),
     "totalseg_small/ct": ("totalseg_small", _totalsegmentator("ct")),
     "totalseg_small/mr": ("totalseg_small", _totalsegmentator("mr")),
-    "sct_spinalcord": ("sct_spinalcord", _spinal_cord),
+    "sct_spinalcord/t1w": ("sct_spinalcord", _spinal_cord("t1w", "t1w_seg-manual", "(cord, axial)")),
+    "sct_spinalcord/t2": ("sct_spinalcord", _spinal_cord("t2", "t2_seg-manual", "(cord, sagittal)")),
+    "sct_spinalcord/t2s": (
+        "sct_spinalcord",
+        _spinal_cord("t2s_uncropped", "t2s_uncropped_gmseg_manual", "(grey matter, axial)"),
+    ),
     "dsb2018_nuclei_single": ("dsb2018_nuclei_single", _single_images),
     "omnipose_bacteria_single": ("omnipose_bacteria_single", _single_images),
     "usiigaci_phc_single": ("usiigaci_phc_single", _single_images),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CORRECTED",
+    "METHODS",
     "PROMPT_KINDS",
     "Corrections",
     "Masks",
@@ -35,6 +36,8 @@ PromptKind = Literal["click", "box", "mask"]
 PROMPT_KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
 CORRECTED = ("click+1", "click+3")
 """Clicks with corrective ones; other numbers are understood, too."""
+METHODS: tuple[str, ...] = (*PROMPT_KINDS, *CORRECTED)
+"""Ways of prompting that a full table has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,9 +158,7 @@ def split_method(method: str) -> tuple[PromptKind, int]:
     kind, plus, rounds = method.partition("+")
     corrected = kind == "click" and rounds.isdecimal() and int(rounds) > 0
     if kind not in PROMPT_KINDS or (plus and not corrected):
-        raise InputError(
-            f"prompt kind {method!r} is unknown; choose from {', '.join((*PROMPT_KINDS, *CORRECTED))}"
-        )
+        raise InputError(f"prompt kind {method!r} is unknown; choose from {', '.join(METHODS)}")
     return kind, int(rounds or 0)
 
 

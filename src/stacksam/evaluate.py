@@ -4,15 +4,15 @@ The protocol: every prompt comes from the ground truth of one frame, the first o
 one of a volume, which is then propagated both ways. A *click* is the pixel farthest from the object's border,
 a *box* its bounding box, a *mask* the object itself. *click+3* is a click and up to
 three more, each where a person would correct the mask so far (:func:`stacksam.metrics.corrective_click`),
-before the object is followed. Objects under 30 px in that frame are left out. Reported
-are means over objects, pooled over the clips of a data set, of IoU and of the DAVIS boundary measure, on the
-prompted frame and on the others.
+before the object is followed. Objects under 30 px in that frame are left out. Reported are means over
+objects, pooled over the clips of a data set, of IoU and of the DAVIS boundary measure, on the prompted frame
+and on the others, and of Dice over all frames of the clip at once, the prompted one among them.
 
 The *other* frames of an object are all frames but the prompted one in which the truth or the prediction has
 the object; where both are empty (a track that ended, and was seen to end) the frame is skipped. An object
 that has no such frame although the clip has other frames was right everywhere, and counts 1.0: were it
 dropped, a perfect method would be averaged over fewer objects than a bad one. A single image has no other
-frames, and the figure is NaN.
+frames, and the figure is NaN; so is its Dice, which would only say what the IoU says.
 
 The baselines depend on the true mask only, not on the kind of prompt, so each data set has one row of each:
 ``copy`` is the true mask of the prompted frame on every frame; ``otsu+watershed`` segments each frame alone,
@@ -24,6 +24,8 @@ Run it with ``stacksam evaluate --suite`` or ``python -m stacksam.evaluate``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import math
 import os
 import sys
@@ -31,16 +33,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stacksam.errors import InputError, StacksamError
+from stacksam.errors import InputError, StacksamError, StorageError
 from stacksam.evaldata import LOADERS, Clip, Dataset, available_sets, load_all, load_dataset, named_sets
 from stacksam.evalprompts import (
-    CORRECTED,
-    PROMPT_KINDS,
+    METHODS,
     Corrections,
     Masks,
     PromptKind,
@@ -60,10 +61,9 @@ from stacksam.metrics import (
 )
 from stacksam.tables import Style, figure, text_table
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
+    "CHOICES",
+    "Choice",
     "Clip",
     "Corrections",
     "CurvePoint",
@@ -73,12 +73,22 @@ __all__ = [
     "TruthPrompt",
     "available_sets",
     "evaluate",
+    "format_curves",
+    "format_report",
     "format_table",
     "load_dataset",
     "run_evaluation",
     "score_object",
     "session_runner",
+    "to_plain",
 ]
+
+Choice: TypeAlias = Literal["spaced", "largest"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+"""Which objects where there are more than are wanted: evenly spaced ids, or those with the most pixels."""
+
+CURVE_DISTANCES = (0, 1, 2, 4, 8)
+"""Distances from the prompted frame that the table of curves shows, before the last."""
 
 MIN_PIXELS = 30
 """Objects smaller than this in the prompted frame are left out."""
@@ -102,6 +112,11 @@ class ObjectScore:
         Other frames that were counted.
     iou_by_distance : tuple of (int, float)
         Distance in frames from the prompted one and IoU, of each frame that was counted, itself among them.
+    dice_volume : float
+        ``2 |A and B| / (|A| + |B|)`` over all frames at once; NaN in a stack of one frame.
+    clip : str
+    object_id : int
+        Whose score it is.
     """
 
     iou_prompted: float
@@ -110,6 +125,9 @@ class ObjectScore:
     boundary_others: float
     n_others: int
     iou_by_distance: tuple[tuple[int, float], ...] = ()
+    dice_volume: float = math.nan
+    clip: str = ""
+    object_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +160,15 @@ class EvaluationRow:
         clicks more; ``"copy"``, ``"otsu+watershed"``: the baselines.
     objects, frames : int
         Objects, and their other frames that were counted.
-    iou_prompted, iou_others, boundary_prompted, boundary_others : float
+    iou_prompted, iou_others, boundary_prompted, boundary_others, dice_volume : float
         NaN where there was nothing to average.
     seconds : float
         Wall time of segmenting, without loading and scoring.
     curve : tuple of CurvePoint
         Mean IoU by distance from the prompted frame, from 0 on: how it fares from the first frame to the
         last.
+    scores : tuple of ObjectScore
+        Of each object.
     """
 
     dataset: str
@@ -159,16 +179,19 @@ class EvaluationRow:
     iou_others: float
     boundary_prompted: float
     boundary_others: float
+    dice_volume: float
     seconds: float
     curve: tuple[CurvePoint, ...] = ()
+    scores: tuple[ObjectScore, ...] = ()
 
 
 def evaluate(
     datasets: Iterable[Dataset],
     run: Runner | None,
-    prompts: Sequence[str] = PROMPT_KINDS,
+    prompts: Sequence[str] = METHODS,
     *,
     max_objects: int = 20,
+    choose: Choice = "spaced",
     baselines: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[EvaluationRow, ...]:
@@ -183,7 +206,9 @@ def evaluate(
         kind of prompt with all objects together. None: baselines only.
     prompts : sequence of {"click", "box", "mask", "click+1", "click+3" ...}
     max_objects : int
-        Most objects of a clip, taken evenly spaced from the sorted ids; 0 takes all.
+        Most objects of a clip; 0 takes all. Of clips that say so the protocol takes fewer, their largest.
+    choose : {"spaced", "largest"}
+        Which ones: evenly spaced in the sorted ids, or those with the most pixels on all frames together.
     baselines : bool
         Add the two rows of baselines.
     progress : callable, optional
@@ -197,12 +222,14 @@ def evaluate(
     Raises
     ------
     InputError
-        If a kind of prompt is unknown, `max_objects` is negative, or a predicted mask has another shape than
-        the frames.
+        If a kind of prompt or choice is unknown, `max_objects` is negative, or a predicted mask has another
+        shape than the frames.
     """
     wanted = {method: split_method(method) for method in prompts}
     if max_objects < 0:
         raise InputError(f"max_objects is {max_objects}; give a positive number, or 0 for all objects")
+    if choose not in CHOICES:
+        raise InputError(f"choice of objects {choose!r} is unknown; choose from {', '.join(CHOICES)}")
 
     methods: dict[str, Method] = {}
     if run is not None:
@@ -213,7 +240,7 @@ def evaluate(
     tell = progress or _silent
     rows = []
     for dataset in datasets:
-        chosen = [(clip, _choose_objects(clip, max_objects)) for clip in dataset.clips]
+        chosen = [(clip, _choose_objects(clip, max_objects, choose)) for clip in dataset.clips]
         for clip, ids in chosen:
             tell(f"{dataset.name}, {clip.name}: {clip.n_frames} frames, {len(ids)} objects {clip.note}")
         for method, segment in methods.items():
@@ -249,21 +276,23 @@ def score_object(truth: NDArray[Any], predicted: NDArray[Any], prompted_frame: i
         boundary_others=mean(boundary_f),
         n_others=len(others),
         iou_by_distance=tuple((abs(frame - prompted_frame), value) for frame, value in ious.items()),
+        dice_volume=_dice(truth, predicted) if len(truth) > 1 else math.nan,
     )
 
 
 def format_table(rows: Iterable[EvaluationRow], style: Style = "markdown") -> str:
     """Rows as a table, one line each; figures that are not there show as ``-``."""
-    header = ("set", "method", "objects", "IoU prompted", "IoU others", "F prompted", "F others", "seconds")
+    header = (
+        *("set", "method", "objects", "IoU prompted", "IoU others", "F prompted", "F others", "Dice"),
+        "seconds",
+    )
     body = [
         (
             row.dataset,
             row.method,
             str(row.objects),
-            *(
-                figure(value)
-                for value in (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)
-            ),
+            *map(figure, (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)),
+            figure(row.dice_volume),
             f"{row.seconds:.1f}",
         )
         for row in rows
@@ -271,12 +300,56 @@ def format_table(rows: Iterable[EvaluationRow], style: Style = "markdown") -> st
     return text_table(header, body, style, left=2)
 
 
+def format_curves(rows: Iterable[EvaluationRow], style: Style = "markdown") -> str:
+    """Mean IoU at some distances from the prompted frame, and at the last, a line a row.
+
+    Rows of single images have no curve and are left out; nothing is left of nothing.
+    """
+    header = ("set", "method", *map(str, CURVE_DISTANCES), "last", "distance of the last")
+    body = []
+    for row in rows:
+        found = {point.distance: point.iou for point in row.curve}
+        last = max(found, default=0)
+        if last:
+            ious = [found.get(distance, math.nan) for distance in (*CURVE_DISTANCES, last)]
+            body.append((row.dataset, row.method, *map(figure, ious), str(last)))
+    return text_table(header, body, style, left=2) if body else ""
+
+
+def format_report(rows: Sequence[EvaluationRow], style: Style = "markdown") -> str:
+    """All that is printed of rows: their table and, below, how IoU changes with distance."""
+    curves = format_curves(rows, style)
+    below = f"\n\nIoU by distance in frames from the prompted one:\n\n{curves}" if curves else ""
+    return format_table(rows, style) + below
+
+
+def to_plain(rows: Iterable[EvaluationRow]) -> list[dict[str, Any]]:
+    """All that is known of rows, curves and single objects included, for JSON; None for what is not there."""
+    return [_without_nan(dataclasses.asdict(row)) for row in rows]
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _save_json(rows: Iterable[EvaluationRow], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(to_plain(rows), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+
+
 def run_evaluation(
     data: Path | None = None,
     model: str | Path | None = "nano",
     sets: Sequence[str] = (),
-    prompts: Sequence[str] = PROMPT_KINDS,
+    prompts: Sequence[str] = METHODS,
     max_objects: int = 20,
+    choose: Choice = "spaced",
     progress: Callable[[str], None] | None = None,
 ) -> tuple[EvaluationRow, ...]:
     """Evaluate a model on data sets in a folder; the work behind ``stacksam evaluate --suite``.
@@ -291,7 +364,7 @@ def run_evaluation(
     sets : sequence of str
         Names, or their part before the slash. Empty: every set that can be read; `progress` is told of the
         others.
-    prompts, max_objects, progress
+    prompts, max_objects, choose, progress
         See :func:`evaluate`.
 
     Raises
@@ -308,7 +381,7 @@ def run_evaluation(
     names = named_sets(sets) if sets else tuple(LOADERS)
     run = None if model is None else session_runner(model)
     datasets = load_all(names, data, strict=bool(sets), tell=progress or _silent)
-    rows = evaluate(datasets, run, prompts, max_objects=max_objects, progress=progress)
+    rows = evaluate(datasets, run, prompts, max_objects=max_objects, choose=choose, progress=progress)
     if not rows:
         raise InputError(
             f"no data set could be read from {data or 'the package'}; give --data, or set {DATA_VARIABLE}, "
@@ -317,13 +390,25 @@ def run_evaluation(
     return rows
 
 
-def _choose_objects(clip: Clip, limit: int) -> list[int]:
-    """Ids large enough to be prompted, thinned evenly to the limit."""
+def _choose_objects(clip: Clip, limit: int, choose: Choice) -> list[int]:
+    """Ids large enough to be prompted, sorted; those that are chosen where there are more than the limit."""
     ids, counts = np.unique(clip.labels[clip.prompted_frame], return_counts=True)
     ids = ids[(ids != 0) & (counts >= MIN_PIXELS)]
+    if limit and clip.largest is not None:
+        limit, choose = min(limit, clip.largest), "largest"
     if limit and len(ids) > limit:
-        ids = ids[np.linspace(0, len(ids) - 1, limit).round().astype(int)]
+        if choose == "largest":
+            sizes = [np.count_nonzero(clip.labels == object_id) for object_id in ids]
+            ids = np.sort(ids[np.argsort(sizes, kind="stable")[::-1][:limit]])
+        else:
+            ids = ids[np.linspace(0, len(ids) - 1, limit).round().astype(int)]
     return [int(object_id) for object_id in ids]
+
+
+def _dice(truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Dice of two stacks, not both empty, over all of their frames at once."""
+    both = np.count_nonzero(truth & predicted)
+    return 2 * both / (np.count_nonzero(truth) + np.count_nonzero(predicted))
 
 
 def _measure(
@@ -394,7 +479,8 @@ def _score(clip: Clip, object_id: int, masks: Masks) -> ObjectScore:
                 f"the frames have {truth[frame].shape}"
             )
         predicted[frame] = mask
-    return score_object(truth, predicted, clip.prompted_frame)
+    score = score_object(truth, predicted, clip.prompted_frame)
+    return dataclasses.replace(score, clip=clip.name, object_id=object_id)
 
 
 def _row(dataset: str, method: str, scores: Sequence[ObjectScore], seconds: float) -> EvaluationRow:
@@ -411,8 +497,10 @@ def _row(dataset: str, method: str, scores: Sequence[ObjectScore], seconds: floa
         iou_others=mean(score.iou_others for score in scores),
         boundary_prompted=mean(score.boundary_prompted for score in scores),
         boundary_others=mean(score.boundary_others for score in scores),
+        dice_volume=mean(score.dice_volume for score in scores),
         seconds=seconds,
         curve=_curve(scores),
+        scores=tuple(scores),
     )
 
 
@@ -429,39 +517,50 @@ def _curve(scores: Iterable[ObjectScore]) -> tuple[CurvePoint, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m stacksam.evaluate``: print the table; returns the exit status."""
+    """``python -m stacksam.evaluate``: ``stacksam evaluate --suite`` as Markdown; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m stacksam.evaluate", description="Evaluate a model on stacks with ground truth."
     )
     parser.add_argument("--data", type=Path, help=f"folder of the data sets (default: ${DATA_VARIABLE})")
     parser.add_argument("--model", default="nano", help="name or path of a checkpoint (default: nano)")
     parser.add_argument("--baselines-only", action="store_true", help="run no model")
-    parser.add_argument("--sets", nargs="+", default=[], metavar="SET", help=f"of {', '.join(LOADERS)}")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument("--set", "--sets", metavar="SET", help=f"of {', '.join(LOADERS)}", **several)
     parser.add_argument(
-        "--prompts",
-        nargs="+",
-        default=list(PROMPT_KINDS),
+        *("--prompt", "--prompts"),
         metavar="PROMPT",
-        help=f"of {', '.join((*PROMPT_KINDS, *CORRECTED))} (default: the first three)",
+        help=f"of {', '.join(METHODS)} (default: all of them)",
+        **several,
     )
     parser.add_argument(
         "--max-objects", type=int, default=20, help="most objects of a clip, 0: all (default: 20)"
     )
+    parser.add_argument(
+        "--choose", choices=CHOICES, default="spaced", help="which objects, if not all (default: spaced)"
+    )
     parser.add_argument("--plain", action="store_true", help="align with spaces instead of Markdown")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all figures, those of single objects too, to a file"
+    )
     options = parser.parse_args(arguments)
     try:
+        if options.json and not options.json.parent.is_dir():  # told now, not after all the work
+            raise StorageError(f"{options.json.parent} is not a folder; choose another place")
         rows = run_evaluation(
             data=options.data,
             model=None if options.baselines_only else options.model,
-            sets=options.sets,
-            prompts=options.prompts,
+            sets=options.set,
+            prompts=options.prompt or METHODS,
             max_objects=options.max_objects,
+            choose=options.choose,
             progress=lambda line: _write(sys.stderr, line),
         )
+        if options.json:
+            _save_json(rows, options.json)
     except StacksamError as error:
         _write(sys.stderr, f"error: {error}")
         return 1
-    _write(sys.stdout, format_table(rows, "plain" if options.plain else "markdown"))
+    _write(sys.stdout, format_report(rows, "plain" if options.plain else "markdown"))
     return 0
 
 

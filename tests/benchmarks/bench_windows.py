@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from stacksam import load_model
 from stacksam.evaldata import LOADERS, load_all
-from stacksam.evaluate import PROMPT_KINDS, evaluate, session_runner
+from stacksam.evalprompts import PROMPT_KINDS
+from stacksam.evaluate import evaluate, session_runner
 
 
 def main() -> None:

@@ -1,0 +1,74 @@
+"""Calibration is computed as defined, and its pictures are sound SVG."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def calibrate() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "model" / "train" / "calibrate.py"
+    spec = importlib.util.spec_from_file_location("stacksam_calibrate", path)
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)  # finds its neighbours by the path that it adds
+    yield module
+    sys.path[:] = before
+    for name in (spec.name, "synth", "clips", "train"):
+        sys.modules.pop(name, None)
+
+
+def test_what_is_as_good_as_predicted_is_calibrated(calibrate):
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(0, 1, 20_000)
+    true = (rng.uniform(0, 1, 20_000) < predicted).astype(float)  # right on the average, never singly
+    assert calibrate.reliability(predicted, true).error < 0.02
+    assert calibrate.reliability(predicted, true - 0.1).error == pytest.approx(0.1, abs=0.02)
+
+
+def test_bins_are_weighted_by_their_masks(calibrate):
+    found = calibrate.reliability([0.95, 0.95, 0.95, 0.31, 1.2], [0.95, 0.95, 0.95, 0.11, 1.0])
+    assert found.masks.tolist() == [1, 4]
+    assert found.error == pytest.approx(0.2 / 5)
+
+
+def test_the_area_is_the_chance_that_present_scores_above_absent(calibrate):
+    alarms, hits, area = calibrate.roc([3, 2, 2, 1, 0], [True, True, False, True, False])
+    pairs = [(3, 2), (3, 0), (2, 2), (2, 0), (1, 2), (1, 0)]
+    assert area == pytest.approx(np.mean([(a > b) + 0.5 * (a == b) for a, b in pairs]))
+    assert np.trapezoid(hits, alarms) == pytest.approx(area)
+    assert (alarms[0], hits[0], alarms[-1], hits[-1]) == (0, 0, 1, 1)
+    with pytest.raises(SystemExit, match="give more clips"):
+        calibrate.roc([1, 2], [True, True])
+
+
+def test_objects_that_return_are_found(calibrate):
+    areas = np.array(
+        [
+            [0, 90, 90, 90, 20, 90],
+            [0, 90, 0, 0, 0, 0],
+            [0, 0, 0, 50, 90, 5],
+        ]
+    )  # the ids: background, ends, ends at once, returns, too small to be prompted, a crumb returns
+    assert calibrate.returning(areas) == [3]
+    labels = np.zeros((2, 8, 8), np.uint16)
+    labels[0, :4] = 1
+    labels[1, :2] = 2
+    assert calibrate.areas_of(labels).tolist() == [[0, 32, 0], [0, 0, 16]]
+
+
+def test_pictures_are_svg(calibrate):
+    curve = (np.array([0.1, 0.6]), np.array([0.2, 0.5]))
+    root = ET.fromstring(calibrate.svg("title", ("x", "y"), curve, marks=np.array([1.0, 0.25])))
+    kinds = [child.tag.rsplit("}")[-1] for child in root]
+    assert kinds.count("circle") == 2
+    (line,) = (child for child in root if child.tag.endswith("polyline"))
+    assert len(line.get("points").split()) == 2
