@@ -28,6 +28,8 @@ CONFIG = replace(  # the embedded model's architecture, made tiny
     memory_width=16,
     memory_hidden=64,
     decoder_hidden=64,
+    top_down=False,
+    refine=False,  # of no matter here, and costs time
 )
 
 

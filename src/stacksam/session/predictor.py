@@ -22,6 +22,7 @@ from stacksam.network.windows import Window
 from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
+from stacksam.session.ends import Ends
 from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
@@ -103,6 +104,8 @@ class Predictor:
             self._native = NativeCanvas(stack.frame_shape, config.image_size)
         self._encoder = Encoder(model, stack, settings, folder)
         self._memories = Recollection(model, self._encoder, self.bank, recall)
+        in_depth = model.windowed and stack.frame_axis == "z" and settings.find_ends
+        self._ends = Ends(model, stack, self._encoder) if in_depth else None
 
     def absent(self, record: Record) -> Record:
         """The record as it is where the user says that the object is not there."""
@@ -160,25 +163,49 @@ class Predictor:
     def follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         """Propagate objects to a frame."""
         self._encoder.read_ahead(frame + step)
+        ended = {request.object_id: self._ended(frame, request, step) for request in requests}
+        going_on = [request for request in requests if ended[request.object_id] is None]
+        found = self._follow_all(frame, going_on, step) if going_on else {}
+        return [ended[request.object_id] or found[request.object_id] for request in requests]
+
+    def _ended(self, frame: int, request: Request, step: int) -> Record | None:
+        """The record of an object that has ended in depth; None of one that may be there."""
+        if not (self.model.windowed and self.stack.frame_axis == "z"):
+            return None
+        previous, choice = request.previous, request.choice
+        if previous.mask.any():  # what has ended in depth does not come back
+            if self._ends is None:
+                return None
+            known = [self.recall(request.object_id, f) for f in choice.conditioning]
+            if self._ends.allow(frame, [record for record in known if record is not None]):
+                return None
+        sources = {*choice.conditioning, *(f for f, _ in choice.recent), *(f for f, _ in choice.pointers)}
+        fresh = replace(
+            self.absent(previous), frame=frame, prompted=False, locked=False, stale=False, step=step
+        )
+        logits = fresh.logits.astype(np.float16)
+        return replace(fresh, logits=logits, sources=tuple(sorted(sources)))
+
+    def _follow_all(self, frame: int, requests: Sequence[Request], step: int) -> dict[int, Record]:
+        """Look for objects that may be on a frame; their records by id."""
         looks = [self._look(frame, request, step) for request in requests]
         if self.model.windowed:
             views = shared([look.view for look in looks], self.stack.frame_shape)
             looks = [replace(look, view=view) for look, view in zip(looks, views, strict=True)]
-            found = self._see(frame, looks, step)
-            return [found[request.object_id] for request in requests]
+            return self._see(frame, looks, step)
         if self._native is not None:
             views = self._native.cover([look.view for look in looks])
             looks = [replace(look, view=view) for look, view in zip(looks, views, strict=True)]
         on_canvas: dict[View, list[_Look]] = defaultdict(list)
         for look in looks:
             on_canvas[look.view.canvas].append(look)
-        found = {}
+        found: dict[int, Record] = {}
         for several in on_canvas.values():
             own = self._see_or_search(frame, several, step)
             if len(on_canvas) > 1:
                 self._memories.remember(list(own.values()), ahead=True)  # as long as the tile is at hand
             found |= own
-        return [found[request.object_id] for request in requests]
+        return found
 
     def _see_or_search(self, frame: int, looks: Sequence[_Look], step: int) -> dict[int, Record]:
         """Look for objects; those that have just been lost from their windows everywhere on the canvas."""
@@ -265,9 +292,6 @@ class Predictor:
             cell = look.view.span[2] / masks.logits.shape[2]
             k = likeliest(logits[i], iou[i], cell, request.previous) if self.model.windowed else 0
             record = self._record(request.object_id, frame, look.view, masks, i, k, home=look.home)
-            in_depth = self.model.windowed and self.stack.frame_axis == "z"
-            if in_depth and not request.previous.mask.any():
-                record = gone(record)  # what has ended in depth does not come back
             records.append(replace(record, step=step, sources=tuple(sorted(sources))))
         return records
 

@@ -45,6 +45,9 @@ class Settings:
         What an official model sees a frame as: squeezed to its input, as the official predictor and by
         default; or, for objects that are small on that, tiles of the frame at a scale that suits them, in
         which they always see windows. No matter for ``nano``, which always chooses a scale.
+    find_ends : bool
+        In depth, look across the planes where an object that ``nano`` follows ends, and do not follow it
+        beyond; see :mod:`stacksam.session.ends`. No matter for official models.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Settings:
     max_memory: int | None = None
     scope: Scope = "full"
     canvas: Canvas = "frame"
+    find_ends: bool = True
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
@@ -70,6 +74,8 @@ class Settings:
     def to_json(self, *, windowed: bool) -> dict[str, Any]:
         """Those that change the results of a model, `windowed` or not."""
         chosen: dict[str, Any] = {"max_conditioning": self.max_conditioning, "fill_holes": self.fill_holes}
+        if windowed and self.find_ends:  # older files, which say nothing, mean no
+            chosen["find_ends"] = True
         if not windowed:
             chosen["scope"] = self.scope
             if self.canvas != "frame":  # what older files mean by saying nothing
@@ -78,5 +84,5 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Undo :meth:`to_json`; a session that tells no scope was made when all were full."""
-        return cls(**{"scope": "full", **data})
+        """Undo :meth:`to_json`; what it does not tell is as it was before there was a choice."""
+        return cls(**{"scope": "full", "find_ends": False, **data})

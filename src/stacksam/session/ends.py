@@ -1,0 +1,233 @@
+"""Where an object ends in depth, told from sections across the planes.
+
+Plane by plane the end of an object is hard to see: what lies above a nucleus is a nucleus, in the same place
+and of the same look, and a network that follows goes on with it. Across the planes the two are neighbours
+like any others, with a border between them. So the object of a conditioning frame is looked at in a few
+sections across its mask, along both axes, prompted by the line in which they cut the mask. A section whose
+answer keeps to that line is believed, and those that are believed tell together how far the object reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stacksam.network.prompt_encoder import NEGATIVE, POSITIVE
+from stacksam.session.canvas import WINDOW_SIDE, View, object_size
+from stacksam.session.encoder import Encoder, quiet
+from stacksam.session.models import Model
+from stacksam.session.records import Record
+from stacksam.session.stack import Stack
+
+__all__ = ["Ends", "Reach"]
+
+_PLACES = (-0.25, 0.0, 0.25)  # of sections, in extents of the mask from its middle
+_BELIEVED = 0.75  # overlap (IoU) with the known line from which on a section is believed
+_LEAST = 2  # sections that must be believed
+_ENDED = 0.5  # the share of them that must have ended before the object is taken to have
+_BESIDE = 2.0  # pixels beside the line that do not belong to the object
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """First and last frame on which an object may be."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A plane across the frames.
+
+    Attributes
+    ----------
+    axis : int
+        0 cuts along a row of the frames, 1 along a column.
+    at : int
+        Which one.
+    line : (int, int)
+        First and last pixel of the mask on it.
+    """
+
+    axis: int
+    at: int
+    line: tuple[int, int]
+
+    @property
+    def middle(self) -> float:
+        return (self.line[0] + self.line[1]) / 2
+
+
+class Ends:
+    """Looks across the planes of a stack in depth.
+
+    Parameters
+    ----------
+    model : Model
+        One with windows of its own kind.
+    stack : Stack
+    encoder : Encoder
+    """
+
+    def __init__(self, model: Model, stack: Stack, encoder: Encoder) -> None:
+        self._model, self._stack, self._encoder = model, stack, encoder
+        self._known: dict[tuple[int, int], tuple[bytes, Reach]] = {}
+        step, y, x = stack.spacing
+        self._planes_a_pixel = tuple(min(max(p / step, 1 / 8), 4.0) for p in (x, y))
+
+    def allow(self, frame: int, conditioning: Sequence[Record]) -> bool:
+        """Whether an object may be on a frame, given its records of conditioning frames.
+
+        It may be where one of them says that it reaches, and between any two of them.
+        """
+        seen = [record for record in conditioning if record.mask.any()]
+        if not seen or min(r.frame for r in seen) <= frame <= max(r.frame for r in seen):
+            return True
+        reaches = (self.reach(record) for record in seen)
+        return any(reach.first <= frame <= reach.last for reach in reaches)
+
+    def reach(self, record: Record) -> Reach:
+        """How far the object of a record reaches."""
+        key = record.object_id, record.frame
+        mask = np.packbits(record.mask).tobytes() + repr(record.bbox).encode()
+        if key not in self._known or self._known[key][0] != mask:
+            self._known[key] = mask, self._look(record)
+        return self._known[key][1]
+
+    @quiet
+    def _look(self, record: Record) -> Reach:
+        everything = Reach(0, self._stack.n_frames - 1)
+        sections = _sections_of(record)
+        if len(sections) < _LEAST:
+            return everything
+        size = WINDOW_SIDE * object_size(record.mask)
+        views = [self._view(record.frame, section, size) for section in sections]
+        low = max(min(view.y for view in views), 0)
+        high = min(max(view.y + view.height for view in views), self._stack.n_frames)
+        volume, origin = self._read(record, low, high, math.ceil(size / 2) + 1)
+        masks = self._ask(record.frame, sections, views, volume, (low, *origin))
+        ends = [
+            end
+            for section, view, (box, mask) in zip(sections, views, masks, strict=True)
+            if (end := _end(record.frame, section, view, box, mask)) is not None
+        ]
+        if len(ends) < _LEAST:
+            return everything
+        first = float(np.quantile([a for a, _ in ends], 1 - _ENDED, method="higher"))
+        last = float(np.quantile([b for _, b in ends], _ENDED, method="lower"))
+        return Reach(
+            everything.first if math.isinf(first) else math.floor(first),
+            everything.last if math.isinf(last) else math.ceil(last),
+        )
+
+    def _view(self, frame: int, section: _Section, size: float) -> View:
+        """The window of a section: frames are its rows."""
+        width = max(round(size), 8)
+        height = max(round(size * self._planes_a_pixel[section.axis]), 4)
+        y, x = frame - height // 2, round(section.middle - width / 2)
+        return View(y, x, height, width, self._model.config.image_size)
+
+    def _read(
+        self, record: Record, low: int, high: int, margin: int
+    ) -> tuple[NDArray[np.float32], tuple[int, int]]:
+        """The pixels (Z, h, w, 3) around the object on frames low to high, and where they begin."""
+        y0, x0, y1, x1 = record.bbox
+        rows, columns = self._stack.frame_shape
+        box = max(y0 - margin, 0), max(x0 - margin, 0), min(y1 + margin, rows), min(x1 + margin, columns)
+        return np.stack([self._stack.frame(frame, box) for frame in range(low, high)]), box[:2]
+
+    def _ask(
+        self,
+        frame: int,
+        sections: Sequence[_Section],
+        views: Sequence[View],
+        volume: NDArray[np.float32],
+        origin: tuple[int, int, int],
+    ) -> list[tuple[tuple[int, int, int, int], NDArray[np.bool_]]]:
+        """The object in each section: bounding box and mask in (frame, pixel along the section)."""
+        low, top, left = origin
+        pictures, points = [], []
+        for section, view in zip(sections, views, strict=True):
+            across = volume[:, section.at - top] if section.axis == 0 else volume[:, :, section.at - left]
+            pictures.append(view.cut(across, (low, left if section.axis == 0 else top)))
+            places = [(frame, section.middle)]
+            places += [(frame, section.line[0] - _BESIDE), (frame, section.line[1] + _BESIDE)]
+            points.append(view.points(np.array(places, np.float64)))
+        network, device = self._model.network, self._model.device
+        labels = torch.tensor([POSITIVE, NEGATIVE, NEGATIVE], device=device).expand(len(points), 3)
+        batch = torch.stack(pictures).to(device).contiguous(memory_format=torch.channels_last)
+        with self._encoder.computing():
+            features = network.encode_image(batch)
+            masks = network.decode_masks(
+                features,
+                network.unconditioned(features),
+                torch.from_numpy(np.stack(points)).float().to(device),
+                labels,
+                candidates=False,
+            )
+        logits = masks.logits[:, 0].float().cpu().numpy()
+        rows, columns = self._stack.frame_shape
+        extents = [columns if section.axis == 0 else rows for section in sections]
+        shape = [(self._stack.n_frames, extent) for extent in extents]
+        return [view.mask(own, whole) for view, own, whole in zip(views, logits, shape, strict=True)]
+
+
+def _sections_of(record: Record) -> list[_Section]:
+    """Sections across the mask of a record; none where they cut hardly more than its border."""
+    found = []
+    for axis in (0, 1):
+        mask = record.mask if axis == 0 else record.mask.T
+        start, along = (record.bbox[0], record.bbox[1]) if axis == 0 else (record.bbox[1], record.bbox[0])
+        middle = float(np.average(np.arange(len(mask)), weights=mask.sum(axis=1)))
+        for at in sorted({round(middle + place * (len(mask) - 1)) for place in _PLACES}):
+            if not 0 <= at < len(mask):
+                continue
+            line = _longest(mask[at])
+            if line[1] - line[0] >= 2:
+                found.append(_Section(axis, start + at, (along + line[0], along + line[1])))
+    return found
+
+
+def _longest(line: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last pixel of the longest run of a line; (0, -1) of an empty one."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], line.astype(np.int8), [0]))))
+    starts, stops = edges[::2], edges[1::2]
+    if not len(starts):
+        return 0, -1
+    k = int((stops - starts).argmax())
+    return int(starts[k]), int(stops[k]) - 1
+
+
+def _end(
+    frame: int, section: _Section, view: View, box: tuple[int, int, int, int], mask: NDArray[np.bool_]
+) -> tuple[float, float] | None:
+    """First and last frame of the object in a section, infinite where it leaves what was looked at.
+
+    None if the section is not believed: its answer does not keep to the line that is known.
+    """
+    y0, x0, y1, _ = box
+    if not y0 <= frame < y1:
+        return None
+    first, last = section.line
+    inside = np.zeros(mask.shape[1], bool)
+    inside[max(first - x0, 0) : max(last + 1 - x0, 0)] = True
+    known = mask[frame - y0]
+    shared = int((known & inside).sum())
+    if shared < _BELIEVED * (int(known.sum()) + last + 1 - first - shared):
+        return None
+    there: NDArray[np.bool_] = np.any(mask & inside, axis=1)
+    low = high = frame - y0
+    while low > 0 and there[low - 1]:
+        low -= 1
+    while high < len(there) - 1 and there[high + 1]:
+        high += 1
+    return (
+        -math.inf if y0 + low <= max(view.y, 0) + 1 and low == 0 else float(y0 + low),
+        math.inf if y0 + high >= view.y + view.height - 2 and high == len(there) - 1 else float(y0 + high),
+    )

@@ -1,0 +1,188 @@
+"""Ends in depth: which sections are cut and believed, what they say together, and what comes of it.
+
+The network of these tests answers every section with a mask that the test chose, so that what is tested is
+what is made of the answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from random_model import random_model
+
+from stacksam import Mask, Session, open_stack
+from stacksam.session.canvas import View
+from stacksam.session.ends import Ends, Reach, _end, _longest, _Section, _sections_of
+from stacksam.session.predictor import Predictor
+from stacksam.session.settings import Settings
+
+FRAMES, SIDE = 24, 48
+
+
+def disc(y: float, x: float, radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
+def session_in_depth(**how) -> Session:
+    rng = np.random.default_rng(0)
+    volume = rng.uniform(0, 1, (FRAMES, SIDE, SIDE)).astype(np.float32)
+    return Session(open_stack(volume, axes="zyx", intensity=(0.0, 1.0)), random_model(), **how)
+
+
+def record_of(session: Session, frame: int, mask: np.ndarray):
+    session.add(Mask(frame=frame, object_id=1, mask=mask))
+    return session._predictor.recall(1, frame)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("0110111", (4, 6)), ("1100110", (0, 1)), ("0000", (0, -1)), ("1", (0, 0)), ("111", (0, 2))],
+)
+def test_the_longest_run_of_a_line(line, expected):
+    assert _longest(np.array([c == "1" for c in line])) == expected
+
+
+def test_sections_cut_the_mask_along_both_axes_through_its_middle():
+    with session_in_depth() as session:
+        sections = _sections_of(record_of(session, 3, disc(20, 30, 8)))
+    assert {section.axis for section in sections} == {0, 1}
+    assert len(sections) == 6
+    middle = [s for s in sections if (s.axis, s.at) in {(0, 20), (1, 30)}]
+    assert {(s.axis, s.line) for s in middle} == {(0, (22, 38)), (1, (12, 28))}
+
+
+def test_a_speck_has_no_sections():
+    with session_in_depth() as session:
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[10:12, 10:12] = True
+        assert _sections_of(record_of(session, 3, mask)) == []
+
+
+SECTION = _Section(axis=0, at=20, line=(10, 19))
+VIEW = View(2, 0, 16, 32, 64)  # frames 2 to 17
+
+
+def answer(low: int, high: int, left: int = 10, right: int = 19):
+    return (low, left, high + 1, right + 1), np.ones((high + 1 - low, right + 1 - left), bool)
+
+
+def test_a_section_tells_first_and_last_frame():
+    assert _end(9, SECTION, VIEW, *answer(6, 12)) == (6.0, 12.0)
+
+
+def test_what_leaves_the_section_has_no_end_there():
+    assert _end(9, SECTION, VIEW, *answer(2, 12)) == (-math.inf, 12.0)
+    assert _end(9, SECTION, VIEW, *answer(6, 17)) == (6.0, math.inf)
+
+
+def test_a_section_that_does_not_keep_to_the_known_line_is_not_believed():
+    assert _end(9, SECTION, VIEW, *answer(6, 12, left=0, right=30)) is None
+    assert _end(9, SECTION, VIEW, *answer(6, 12, left=16)) is None
+    assert _end(9, SECTION, VIEW, *answer(10, 14)) is None  # not even there on the frame itself
+    assert _end(9, SECTION, VIEW, (0, 0, 0, 0), np.zeros((0, 0), bool)) is None
+
+
+def test_a_gap_ends_an_object_and_what_lies_beside_the_line_is_no_part_of_it():
+    box, mask = answer(4, 14, right=22)
+    mask[2, :10] = False  # frame 6: only beside the line
+    assert _end(9, SECTION, VIEW, box, mask) == (7.0, 14.0)
+
+
+def ends_that_answer(monkeypatch, session, extents):
+    """Ends whose sections have these first and last frames, one after the other, around the known line."""
+    ends = Ends(session.model, session.stack, session._predictor.encoder)
+
+    def ask(frame, sections, views, volume, origin):
+        return [
+            ((a, s.line[0], b + 1, s.line[1] + 1), np.ones((b + 1 - a, s.line[1] + 1 - s.line[0]), bool))
+            for s, (a, b) in zip(sections, extents, strict=True)
+        ]
+
+    monkeypatch.setattr(ends, "_ask", ask)
+    return ends
+
+
+def test_sections_together_tell_the_middle_of_what_they_say(monkeypatch):
+    with session_in_depth() as session:
+        record = record_of(session, 10, disc(20, 30, 8))
+        ends = ends_that_answer(monkeypatch, session, [(7, 13), (8, 14), (2, 12), (8, 13), (9, 20), (8, 13)])
+        assert ends.reach(record) == Reach(8, 13)
+
+
+def test_without_two_sections_to_believe_nothing_is_ruled_out(monkeypatch):
+    with session_in_depth() as session:
+        record = record_of(session, 10, disc(20, 30, 8))
+        ends = ends_that_answer(monkeypatch, session, [(12, 14)] * 5 + [(8, 13)])  # five miss the frame
+        assert ends.reach(record) == Reach(0, FRAMES - 1)
+
+
+def test_between_conditioning_frames_an_object_may_always_be(monkeypatch):
+    with session_in_depth() as session:
+        first, last = (record_of(session, frame, disc(20, 30, 8)) for frame in (4, 16))
+        ends = Ends(session.model, session.stack, session._predictor.encoder)
+        monkeypatch.setattr(ends, "_look", lambda record: Reach(record.frame - 2, record.frame + 2))
+        allowed = [f for f in range(FRAMES) if ends.allow(f, [first, last])]
+        assert allowed == list(range(2, 19))
+        assert [f for f in range(FRAMES) if ends.allow(f, [first])] == list(range(2, 7))
+        gone = replace(last, mask=np.zeros((0, 0), bool), bbox=(0, 0, 0, 0))
+        assert not ends.allow(16, [first, gone])
+
+
+def test_a_section_of_a_painted_ball_is_looked_at_by_the_network():
+    """All of it, with a network of random weights: whatever it answers, the frame itself is in reach."""
+    with session_in_depth() as session:
+        record = record_of(session, 10, disc(20, 30, 9))
+        ends = Ends(session.model, session.stack, session._predictor.encoder)
+        reach = ends.reach(record)
+        assert reach.first <= 10 <= reach.last
+        assert ends.reach(record) is reach  # not looked at twice
+
+
+def test_an_object_is_not_followed_beyond_its_end_and_the_network_not_asked(monkeypatch):
+    monkeypatch.setattr(Ends, "_look", lambda self, record: Reach(record.frame - 2, record.frame + 3))
+    asked = []
+    decode = Predictor._follow
+
+    def follow(self, frame, looks, step):
+        asked.append(frame)
+        return decode(self, frame, looks, step)
+
+    monkeypatch.setattr(Predictor, "_follow", follow)
+    with session_in_depth() as session:
+        session.add(Mask(frame=10, object_id=1, mask=disc(20, 30, 8)))
+        for _ in session.propagate(direction="both"):
+            pass
+        assert set(asked) <= set(range(8, 14))
+        for frame in [*range(8), *range(14, FRAMES)]:
+            assert not session.mask(1, frame).any()
+        beyond = session._predictor.recall(1, 14)
+        assert beyond.object_score < 0
+        assert 10 in beyond.sources  # a correction there has this frame done anew
+        assert np.array_equal(beyond.pointer, session.model.network.no_obj_ptr[0].float().numpy())
+
+
+def test_ends_are_looked_for_in_depth_alone_and_only_if_wished(monkeypatch):
+    def fail(self, record):
+        raise AssertionError("looked")
+
+    monkeypatch.setattr(Ends, "_look", fail)
+    with session_in_depth(settings=Settings(find_ends=False)) as session:
+        session.add(Mask(frame=10, object_id=1, mask=disc(20, 30, 8)))
+        for _ in session.propagate(direction="forward", last=12):
+            pass
+    volume = np.random.default_rng(0).uniform(0, 1, (6, SIDE, SIDE)).astype(np.float32)
+    with Session(open_stack(volume, axes="tyx", intensity=(0.0, 1.0)), random_model()) as session:
+        session.add(Mask(frame=0, object_id=1, mask=disc(20, 30, 8)))
+        for _ in session.propagate():
+            pass
+
+
+def test_sessions_of_before_are_replayed_without_looking_for_ends():
+    assert Settings.from_json({"max_conditioning": None, "fill_holes": 8}).find_ends is False
+    assert Settings.from_json(Settings().to_json(windowed=True)) == Settings()
+    off = Settings(find_ends=False)
+    assert Settings.from_json(off.to_json(windowed=True)) == off
