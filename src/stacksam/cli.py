@@ -34,6 +34,7 @@ from stacksam.cli_options import (
     DiskCacheOption,
     DivisionsOption,
     DtypeOption,
+    EndsOption,
     EveryOption,
     EverythingOption,
     FirstOption,
@@ -155,6 +156,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     dtype: DtypeOption = None,
     scope: ScopeOption = None,
     canvas: CanvasOption = None,
+    ends: EndsOption = None,
     max_memory: MaxMemoryOption = None,
     disk_cache: DiskCacheOption = None,
     out: OutOption = None,
@@ -177,7 +179,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     from stacksam.runs import check_everything, check_span, follow, follow_everything
     from stacksam.session.stack import open_stack
 
-    settings = session_settings(scope, canvas, max_memory, disk_cache)
+    settings = session_settings(scope, canvas, max_memory, disk_cache, ends)
     given = _given(point, negative, box, prompts, session)
     if labels_frame is not None and labels is None:
         raise InputError("--labels-frame is given without --labels; name the label image")

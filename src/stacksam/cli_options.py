@@ -307,6 +307,14 @@ CanvasOption = Annotated[
         panel=_M,
     ),
 ]
+EndsOption = Annotated[
+    bool | None,
+    option(
+        "--ends/--no-ends",
+        about="With nano in depth: look across the planes where an object ends. Default: ends",
+        panel=_M,
+    ),
+]
 MaxMemoryOption = Annotated[
     float | None,
     option("--max-memory", about="Gigabytes of memory to get by with. Default: no ceiling.", panel=_M),
@@ -370,7 +378,11 @@ JsonOption = Annotated[bool, option("--json", about="Print the results as JSON."
 
 
 def session_settings(
-    scope: Sight | None, canvas: Canvas | None, max_memory: float | None, disk_cache: float | None
+    scope: Sight | None,
+    canvas: Canvas | None,
+    max_memory: float | None,
+    disk_cache: float | None,
+    ends: bool | None = None,
 ) -> Settings | None:
     """The options on how a session computes; None, for those of an earlier session, where none is given."""
     from stacksam.session.settings import Settings
@@ -379,13 +391,14 @@ def session_settings(
     for name, value in sizes.items():
         if value is not None and not 0 < value < 1e6:
             raise InputError(f"{name} is {value:g}; give a number of gigabytes above 0")
-    if scope is None and canvas is None and max_memory is None and disk_cache is None:
+    if all(given is None for given in (scope, canvas, max_memory, disk_cache, ends)):
         return None
     return Settings(
         scope="full" if scope is None else scope.value,
         canvas="frame" if canvas is None else canvas.value,
         max_memory=None if max_memory is None else round(max_memory * 1e9),
         disk_cache_bytes=round((disk_cache or 0) * 1e9),
+        find_ends=ends is not False,
     )
 
 
