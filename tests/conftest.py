@@ -9,8 +9,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import importlib
 import socket
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -23,6 +27,21 @@ settings.load_profile("stacksam")
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def recipe(repo_root: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports modules of the training recipe, which is not installed; they are forgotten afterwards."""
+    before = set(sys.modules)
+    path = list(sys.path)
+    sys.path.insert(0, str(repo_root / "model" / "train"))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path[:] = path
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in {"synth", "clips", "train", "calibrate"}:
+                del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -13,17 +11,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def calibrate() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "model" / "train" / "calibrate.py"
-    spec = importlib.util.spec_from_file_location("stacksam_calibrate", path)
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)  # finds its neighbours by the path that it adds
-    yield module
-    sys.path[:] = before
-    for name in (spec.name, "synth", "clips", "train"):
-        sys.modules.pop(name, None)
+def calibrate(recipe: Callable[[str], ModuleType]) -> ModuleType:
+    return recipe("calibrate")
 
 
 def test_what_is_as_good_as_predicted_is_calibrated(calibrate):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,11 +10,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def synth() -> Iterator[ModuleType]:
-    """The package of the training recipe, which is not installed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).resolve().parents[1] / "model" / "train")
-        yield importlib.import_module("synth")
+def synth(recipe: Callable[[str], ModuleType]) -> ModuleType:
+    return recipe("synth")
 
 
 def test_every_mode_makes_a_sound_clip(synth):

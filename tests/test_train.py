@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,16 +42,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def train() -> Iterator[ModuleType]:
-    before = list(sys.path)
-    try:
-        names: dict[str, Any] = {}
-        exec(PROGRAM, names)
-        yield names["train"]
-    finally:
-        sys.path[:] = before
-        for name in ("synth", "clips", "train"):
-            sys.modules.pop(name, None)
+def train(recipe: Callable[[str], ModuleType]) -> ModuleType:
+    names: dict[str, Any] = {}
+    exec(PROGRAM, names)
+    module: ModuleType = names["train"]
+    return module
 
 
 def start(run: Path) -> subprocess.Popen[str]:
