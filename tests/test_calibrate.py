@@ -61,3 +61,14 @@ def test_pictures_are_svg(calibrate):
     assert kinds.count("circle") == 2
     (line,) = (child for child in root if child.tag.endswith("polyline"))
     assert len(line.get("points").split()) == 2
+
+
+def test_the_fit_of_followed_masks_mends_what_was_too_sure(calibrate):
+    rng = np.random.default_rng(1)
+    predicted = rng.uniform(0.6, 0.98, 300)
+    distance = rng.integers(1, 8, 300)
+    true = np.clip(predicted - 0.06 * distance, 0, 1)
+    how = tuple(calibrate.fit_worth(list(predicted), list(true), list(distance)))
+    told = [calibrate.worth(p, int(d), how) for p, d in zip(predicted, distance, strict=True)]
+    assert calibrate.reliability(list(predicted), list(true)).error > 0.2
+    assert calibrate.reliability(told, list(true)).error < 0.03

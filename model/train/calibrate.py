@@ -2,6 +2,8 @@
 
 ``python model/train/calibrate.py [--clips 100] [--returning 300] [--seed 0] [--model nano]`` prints the
 figures and draws them into ``docs/images``. Clips have seeds that neither training nor its checks draw.
+``--fit model/nano.json --seed 1`` fits instead what the predicted IoU of followed masks is worth (see
+``stacksam.session.judge.worth``), on clips of another seed, and writes the coefficients there.
 
 *Predicted IoU*: objects of a clip are prompted by clicks or boxes on the first frame and followed by a real
 session; every mask that is shown is compared with the truth. The calibration error is the expected one (Guo
@@ -15,14 +17,16 @@ from those that do not: the area under the ROC curve.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +38,7 @@ from train import CHECKED
 
 from stacksam import Box, Mask, Point, Session, load_model, open_stack
 from stacksam.metrics import box_of, click_of, iou
+from stacksam.session.judge import worth
 from stacksam.session.models import Model
 
 BINS = 10
@@ -143,9 +148,9 @@ def answers(
                     yield frame, object_id, update.object_score, update.predicted_iou, shown
 
 
-def measure_iou(model: Model, first: int, count: int) -> dict[str, tuple[list[float], list[float]]]:
-    """Predicted and true IoU of the masks that are shown, by where they came from."""
-    found: dict[str, tuple[list[float], list[float]]] = {k: ([], []) for k in ("click", "box", "followed")}
+def measure_iou(model: Model, first: int, count: int) -> dict[str, tuple[list[float], ...]]:
+    """Predicted and true IoU of the masks that are shown, and frames since the prompt, by where they came from."""
+    found: dict[str, tuple[list[float], ...]] = {k: ([], [], []) for k in ("click", "box", "followed")}
     for number in range(count):
         clip = synth.make_clip(first + number, SIZE, LENGTH)
         large = np.flatnonzero(areas_of(clip.labels)[0] >= PROMPTED)
@@ -159,7 +164,20 @@ def measure_iou(model: Model, first: int, count: int) -> dict[str, tuple[list[fl
                 values = found["followed" if frame else kind]
                 values[0].append(predicted)
                 values[1].append(iou(clip.labels[frame] == object_id, mask))
+                values[2].append(frame)
     return found
+
+
+def fit_worth(predicted: Sequence[float], true: Sequence[float], distance: Sequence[float]) -> list[float]:
+    """Coefficients of ``worth`` with the least squared error."""
+
+    def error(coefficients: Floats) -> float:
+        how = (float(coefficients[0]), float(coefficients[1]), float(coefficients[2]))
+        pairs = zip(predicted, true, distance, strict=True)
+        return float(np.mean([(worth(p, int(d), how) - t) ** 2 for p, t, d in pairs]))
+
+    best = minimize(error, np.array([0.9, -0.1, 0.1]), method="Nelder-Mead")
+    return [round(float(value), 4) for value in best.x]
 
 
 def measure_presence(model: Model, first: int, count: int) -> tuple[list[float], list[bool], int]:
@@ -245,22 +263,30 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="name or path of a checkpoint")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
+    parser.add_argument("--fit", type=Path, metavar="FILE", help="fit, and write into this description")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
     first = CHECKED + OWN_SEEDS + args.seed * EACH_SEED
+    if args.fit:
+        neutral = replace(model, followed_iou=(1.0, 0.0, 0.0))
+        coefficients = fit_worth(*measure_iou(neutral, first, args.clips)["followed"])
+        told = json.loads(args.fit.read_text(encoding="utf-8")) | {"followed_iou": coefficients}
+        args.fit.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        print(f"slope, offset and fall of followed masks: {coefficients}")
+        return
     args.out.mkdir(parents=True, exist_ok=True)
 
     found = measure_iou(model, first, args.clips)
     found["all"] = tuple([v for values in found.values() for v in values[n]] for n in (0, 1))
     print("| masks from | masks | mean predicted IoU | mean true IoU | calibration error |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for name, (predicted, true) in found.items():
+    for name, (predicted, true, *_) in found.items():
         if predicted:
             error = reliability(predicted, true).error
             means = f"{np.mean(predicted):.3f} | {np.mean(true):.3f}"
             print(f"| {name} | {len(predicted)} | {means} | {error:.3f} |")
-    bins = reliability(*found["all"])
+    bins = reliability(*found["all"][:2])
     picture = svg(
         f"Predicted IoU: calibration error {bins.error:.3f}",
         ("predicted IoU, mean of a bin", "true IoU, mean of the bin"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stacksam.session.canvas import View
-from stacksam.session.judge import heed, obedience
+from stacksam.session.judge import heed, obedience, worth
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
@@ -61,3 +61,19 @@ def test_an_answer_that_heeds_goes_before_one_that_is_believed_in():
         [nothing, stubborn, smaller, obedient], key=lambda one: obedience(one, before, [wrong]), reverse=True
     )
     assert order == [obedient, smaller, stubborn, nothing]
+
+
+@pytest.mark.parametrize("distance", [0, 1, 7])
+@pytest.mark.parametrize("predicted", [0.0, 0.3, 1.0])
+def test_a_predicted_iou_is_left_as_it_is_by_neutral_coefficients(predicted, distance):
+    assert worth(predicted, distance, (1.0, 0.0, 0.0)) == predicted
+
+
+def test_belief_falls_with_distance_and_keeps_the_order():
+    how = (0.7, -0.4, 0.5)
+    far = [worth(0.9, distance, how) for distance in range(6)]
+    assert far == sorted(far, reverse=True)
+    assert 0 < far[-1] < far[0] < 0.9
+    grown = [worth(p, 3, how) for p in (0.0, 0.2, 0.6, 0.99, 1.0)]
+    assert grown == sorted(grown)
+    assert all(0 < value < 1 for value in grown)

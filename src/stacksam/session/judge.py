@@ -14,7 +14,7 @@ from stacksam.session.canvas import WINDOW_SIDE, View, object_size
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
-__all__ = ["LOGIT_LIMIT", "gone", "heed", "likeliest", "obedience", "overlap", "stability", "trust"]
+__all__ = ["LOGIT_LIMIT", "gone", "heed", "likeliest", "obedience", "overlap", "stability", "trust", "worth"]
 
 LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
 
@@ -126,3 +126,28 @@ def overlap(a: Record, b: Record) -> float:
 def stability(logits: NDArray[np.floating[Any]]) -> float:
     """How little a mask changes when the threshold of its logits moves by one."""
     return float((logits > 1).sum() / max(1, (logits > -1).sum()))
+
+
+def worth(predicted: float, distance: int, coefficients: tuple[float, float, float]) -> float:
+    """What a predicted IoU of a followed mask is worth, far from where the object was prompted.
+
+    The network tells how well a mask fits what it takes the object to be. That it is still the same object is
+    another matter, and less sure with each frame. So the logit of the predicted IoU is scaled and moved, and
+    falls with the logarithm of the distance (a logistic calibration: Platt, 1999). The coefficients are fitted
+    by ``model/train/calibrate.py``.
+
+    Parameters
+    ----------
+    predicted : float
+        As the network said it, 0 to 1.
+    distance : int
+        Frames to the nearest conditioning frame.
+    coefficients : (float, float, float)
+        Slope, offset, and fall with ``log(1 + distance)``. ``(1, 0, 0)`` leaves it as it is.
+    """
+    slope, offset, fall = coefficients
+    if coefficients == (1.0, 0.0, 0.0):
+        return predicted
+    bounded = min(max(predicted, 1e-4), 1 - 1e-4)
+    value = slope * math.log(bounded / (1 - bounded)) + offset - fall * math.log1p(distance)
+    return 1 / (1 + math.exp(-value))

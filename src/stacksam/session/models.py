@@ -38,6 +38,9 @@ class Model:
         What matrix products are computed in; everything else stays float32.
     windowed : bool
         Look at each object through its own window, rather than at the whole frame.
+    followed_iou : (float, float, float)
+        What the predicted IoU of a followed mask is worth; see :func:`stacksam.session.judge.worth`. By default
+        it is taken as it is.
     """
 
     network: Sam2
@@ -46,6 +49,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     windowed: bool
+    followed_iou: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
     @property
     def config(self) -> NetworkConfig:
@@ -93,9 +97,13 @@ def load_model(
     preset: str | None = None
     if size is not None and (size < 32 or size % 32):
         raise InputError(f"image_size is {size}; give a multiple of 32, such as 512 or 1024")
+    followed = 1.0, 0.0, 0.0
     if str(name) == "nano":
         description, path = assets.embedded_model()
-        size = int(json.loads(description.read_text())["image_size"])
+        told = json.loads(description.read_text())
+        size = int(told["image_size"])
+        slope, offset, fall = (float(value) for value in told.get("followed_iou", followed))
+        followed = slope, offset, fall
         if image_size not in (None, size):
             raise InputError(f"image_size is {image_size}, but nano looks at {size} pixels; leave it out")
         preset = "nano"
@@ -112,7 +120,7 @@ def load_model(
     network, preset = load_network(path, preset, image_size=size)
     network.to(chosen)
     windowed = preset == "nano"
-    return Model(network, str(name), assets.sha256_of(path), chosen, kind, windowed)
+    return Model(network, str(name), assets.sha256_of(path), chosen, kind, windowed, followed)
 
 
 def reload_model(description: Mapping[str, Any]) -> Model:

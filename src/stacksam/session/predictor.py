@@ -23,7 +23,7 @@ from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.ends import Ends
-from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust
+from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust, worth
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.native import SIDES, NativeCanvas, centred
@@ -292,7 +292,9 @@ class Predictor:
             cell = look.view.span[2] / masks.logits.shape[2]
             k = likeliest(logits[i], iou[i], cell, request.previous) if self.model.windowed else 0
             record = self._record(request.object_id, frame, look.view, masks, i, k, home=look.home)
-            records.append(replace(record, step=step, sources=tuple(sorted(sources))))
+            distance = min(abs(frame - f) for f in choice.conditioning) if choice.conditioning else 0
+            believed = worth(record.predicted_iou, distance, self.model.followed_iou)
+            records.append(replace(record, predicted_iou=believed, step=step, sources=tuple(sorted(sources))))
         return records
 
     def _places(self, views: Sequence[View]) -> list[Window] | None:
