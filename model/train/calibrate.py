@@ -34,12 +34,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "src")]
 
 import synth
 from clips import LENGTH, SIZE
-from train import CHECKED
-
 from stacksam import Box, Mask, Point, Session, load_model, open_stack
 from stacksam.metrics import box_of, click_of, iou
 from stacksam.session.judge import worth
 from stacksam.session.models import Model
+from train import CHECKED
 
 BINS = 10
 OBJECTS = 4  # of a clip, at most
@@ -149,7 +148,7 @@ def answers(
 
 
 def measure_iou(model: Model, first: int, count: int) -> dict[str, tuple[list[float], ...]]:
-    """Predicted and true IoU of the masks that are shown, and frames since the prompt, by where they came from."""
+    """Predicted and true IoU of shown masks, and frames since the prompt, by where they came from."""
     found: dict[str, tuple[list[float], ...]] = {k: ([], [], []) for k in ("click", "box", "followed")}
     for number in range(count):
         clip = synth.make_clip(first + number, SIZE, LENGTH)

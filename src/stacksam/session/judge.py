@@ -133,8 +133,8 @@ def worth(predicted: float, distance: int, coefficients: tuple[float, float, flo
 
     The network tells how well a mask fits what it takes the object to be. That it is still the same object is
     another matter, and less sure with each frame. So the logit of the predicted IoU is scaled and moved, and
-    falls with the logarithm of the distance (a logistic calibration: Platt, 1999). The coefficients are fitted
-    by ``model/train/calibrate.py``.
+    falls with the logarithm of the distance (a logistic calibration: Platt, 1999). The coefficients are
+    fitted by ``model/train/calibrate.py``.
 
     Parameters
     ----------

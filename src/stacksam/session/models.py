@@ -39,8 +39,8 @@ class Model:
     windowed : bool
         Look at each object through its own window, rather than at the whole frame.
     followed_iou : (float, float, float)
-        What the predicted IoU of a followed mask is worth; see :func:`stacksam.session.judge.worth`. By default
-        it is taken as it is.
+        What the predicted IoU of a followed mask is worth; see :func:`stacksam.session.judge.worth`. By
+        default it is taken as it is.
     """
 
     network: Sam2
