@@ -49,7 +49,7 @@ def train(recipe: Callable[[str], ModuleType]) -> ModuleType:
     return module
 
 
-def start(run: Path) -> subprocess.Popen[str]:
+def start(run: Path, changed: dict[str, Any] | None = None) -> subprocess.Popen[str]:
     """Begin a run, or go on with one. It leads a group of processes: its workers can be killed with it."""
     options = {
         "--steps": STEPS,
@@ -60,6 +60,7 @@ def start(run: Path) -> subprocess.Popen[str]:
         "--processes": 1,
     }
     options |= {"--save-every": 1, "--rate": 1e-2, "--run": run, "--device": "cpu"}
+    options |= changed or {}
     words = [str(word) for pair in options.items() for word in pair]
     command = [sys.executable, "-c", f"{PROGRAM}\ntrain.main()", *words]
     paths = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -162,3 +163,16 @@ def test_workers_of_a_killed_run_end(tmp_path):
     finally:
         if members(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_processes_that_train_together_end_together(tmp_path):
+    """By the clock of one of them: each has begun at its own time."""
+    process = start(tmp_path / "run", {"--processes": 2, "--steps": 10**6, "--seconds": 6})
+    try:
+        _, said = process.communicate(timeout=SECONDS)
+    finally:
+        if process.poll() is None:
+            kill(process)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert (tmp_path / "run" / "checked.json").exists()

@@ -598,10 +598,10 @@ def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path, looks: floa
     saved, times = trainer.seconds, []
     with (run / "log.jsonl").open("a") as lines:
         for made in supply(pool, workers, min(256, pool.capacity), looks):
+            if trainer.progress >= 1:  # by the clock of the first process, so that all end with the same step
+                return
             started = time.perf_counter()
             trainer.seconds = started - began
-            if trainer.progress >= 1:
-                return
             try:
                 report = trainer.train_step(pool)
             except torch.OutOfMemoryError:
