@@ -15,11 +15,11 @@ from random_model import random_model
 
 from stacksam import Mask, Session, open_stack
 from stacksam.session.canvas import View
-from stacksam.session.ends import Ends, Reach, _end, _longest, _Section, _sections_of
+from stacksam.session.ends import Ends, Reach, _extent, _longest, _Section, _sections_of
 from stacksam.session.predictor import Predictor
 from stacksam.session.settings import Settings
 
-FRAMES, SIDE = 24, 48
+FRAMES, SIDE = 36, 48
 
 
 def disc(y: float, x: float, radius: float) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_a_speck_has_no_sections():
         assert _sections_of(record_of(session, 3, mask)) == []
 
 
-SECTION = _Section(axis=0, at=20, line=(10, 19))
+SECTION = _Section(frame=9, axis=0, at=20, line=(10, 19))
 VIEW = View(2, 0, 16, 32, 64)  # frames 2 to 17
 
 
@@ -70,37 +70,64 @@ def answer(low: int, high: int, left: int = 10, right: int = 19):
     return (low, left, high + 1, right + 1), np.ones((high + 1 - low, right + 1 - left), bool)
 
 
+def span(extent):
+    return extent.first, extent.last
+
+
 def test_a_section_tells_first_and_last_frame():
-    assert _end(9, SECTION, VIEW, *answer(6, 12)) == (6.0, 12.0)
+    assert span(_extent(SECTION, VIEW, *answer(6, 12))) == (6.0, 12.0)
 
 
 def test_what_leaves_the_section_has_no_end_there():
-    assert _end(9, SECTION, VIEW, *answer(2, 12)) == (-math.inf, 12.0)
-    assert _end(9, SECTION, VIEW, *answer(6, 17)) == (6.0, math.inf)
+    assert span(_extent(SECTION, VIEW, *answer(2, 12))) == (-math.inf, 12.0)
+    assert span(_extent(SECTION, VIEW, *answer(6, 17))) == (6.0, math.inf)
 
 
 def test_a_section_that_does_not_keep_to_the_known_line_is_not_believed():
-    assert _end(9, SECTION, VIEW, *answer(6, 12, left=0, right=30)) is None
-    assert _end(9, SECTION, VIEW, *answer(6, 12, left=16)) is None
-    assert _end(9, SECTION, VIEW, *answer(10, 14)) is None  # not even there on the frame itself
-    assert _end(9, SECTION, VIEW, (0, 0, 0, 0), np.zeros((0, 0), bool)) is None
+    assert _extent(SECTION, VIEW, *answer(6, 12, left=0, right=30)) is None
+    assert _extent(SECTION, VIEW, *answer(6, 12, left=16)) is None
+    assert _extent(SECTION, VIEW, *answer(10, 14)) is None  # not even there on the frame itself
+    assert _extent(SECTION, VIEW, (0, 0, 0, 0), np.zeros((0, 0), bool)) is None
 
 
 def test_a_gap_ends_an_object_and_what_lies_beside_the_line_is_no_part_of_it():
     box, mask = answer(4, 14, right=22)
     mask[2, :10] = False  # frame 6: only beside the line
-    assert _end(9, SECTION, VIEW, box, mask) == (7.0, 14.0)
+    assert span(_extent(SECTION, VIEW, box, mask)) == (7.0, 14.0)
+
+
+def test_ends_are_looked_at_again_from_half_way():
+    extent = _extent(SECTION, VIEW, *answer(4, 13))
+    assert [(s.frame, s.line) for s in extent.closer()] == [(6, (10, 19)), (11, (10, 19))]
+    open_ended = _extent(SECTION, VIEW, *answer(2, 13))
+    assert [s.frame for s in open_ended.closer()] == [11]
+
+
+def test_an_end_that_is_not_found_again_is_none():
+    extent = _extent(SECTION, VIEW, *answer(4, 13))
+    same, farther = answer(4, 13), answer(5, 16)
+    near = [_extent(section, VIEW, *same) for section in extent.closer()]
+    assert extent.confirmed(iter(near)) == (4.0, 13.0)
+    other = [near[0], _extent(extent.closer()[1], VIEW, *farther)]  # a tube, seen as a blob once more
+    assert extent.confirmed(iter(other)) == (4.0, math.inf)
+    assert extent.confirmed(iter([None, near[1]])) == (-math.inf, 13.0)
 
 
 def ends_that_answer(monkeypatch, session, extents):
     """Ends whose sections have these first and last frames, one after the other, around the known line."""
     ends = Ends(session.model, session.stack, session._predictor.encoder)
+    told = {}
 
-    def ask(frame, sections, views, volume, origin):
-        return [
-            ((a, s.line[0], b + 1, s.line[1] + 1), np.ones((b + 1 - a, s.line[1] + 1 - s.line[0]), bool))
-            for s, (a, b) in zip(sections, extents, strict=True)
-        ]
+    def ask(sections, size, volume, origin, least):
+        view = View(-100, 0, 300, SIDE, 64)
+        for section, extent in zip(sections, extents, strict=False):
+            told.setdefault((section.axis, section.at), extent)
+        found = []
+        for s in sections:
+            a, b = told[s.axis, s.at]
+            mask = np.ones((b + 1 - a, s.line[1] + 1 - s.line[0]), bool)
+            found.append(_extent(s, view, (a, s.line[0], b + 1, s.line[1] + 1), mask, least))
+        return found
 
     monkeypatch.setattr(ends, "_ask", ask)
     return ends
@@ -118,6 +145,24 @@ def test_without_two_sections_to_believe_nothing_is_ruled_out(monkeypatch):
         record = record_of(session, 10, disc(20, 30, 8))
         ends = ends_that_answer(monkeypatch, session, [(12, 14)] * 5 + [(8, 13)])  # five miss the frame
         assert ends.reach(record) == Reach(0, FRAMES - 1)
+
+
+def test_large_objects_of_few_planes_have_sections_only_where_spacing_is_told(monkeypatch):
+    """A disc of 31 pixels on 8 planes: windows of its sections would be 17 times as high as the stack."""
+    volume = np.random.default_rng(0).uniform(0, 1, (8, SIDE, SIDE)).astype(np.float32)
+    asked = []
+
+    def ask(self, sections, size, volume, origin, least):
+        asked.append(len(sections))
+        return [None] * len(sections)
+
+    monkeypatch.setattr(Ends, "_ask", ask)
+    for spacing in (None, {"z": 5.0, "y": 1.0, "x": 1.0}):
+        stack = open_stack(volume, axes="zyx", intensity=(0.0, 1.0), spacing=spacing)
+        with Session(stack, random_model()) as session:
+            record = record_of(session, 4, disc(24, 24, 15))
+            assert session._predictor._ends.reach(record) == Reach(0, 7)
+        assert bool(asked) is (spacing is not None)
 
 
 def test_between_conditioning_frames_an_object_may_always_be(monkeypatch):
