@@ -577,7 +577,7 @@ def supply(pool: Pool, workers: Workers, least: int, looks: float) -> Iterator[i
     No more than one clip for `looks` windows that were drawn: what the workers need, a CPU that trains lacks.
     """
     missed = 0
-    while missed < 60:
+    while missed < 300:
         waiting = len(pool) < least
         for _ in range(8):
             if not waiting and pool.made > least + pool.drawn / looks:
@@ -589,7 +589,7 @@ def supply(pool: Pool, workers: Workers, least: int, looks: float) -> Iterator[i
             pool.add(*got)
         if len(pool) >= least:
             yield pool.made
-    raise RuntimeError("no clips for two minutes; see the warnings above for what the workers met")
+    raise RuntimeError("no clips for ten minutes; see the warnings above for what the workers met")
 
 
 def train(trainer: Trainer, workers: Workers, pool: Pool, run: Path, looks: float) -> None:
