@@ -83,6 +83,17 @@ def kill(process: subprocess.Popen[str], *, workers: bool = True) -> None:
     process.communicate()
 
 
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait until a run has ended well; returns what it said."""
+    try:
+        _, said = process.communicate(timeout=SECONDS)
+    finally:
+        if process.poll() is None:
+            kill(process)
+    assert process.returncode == 0, said
+    return said
+
+
 def wait_for(condition, process: subprocess.Popen[str] | None = None) -> None:
     end = time.monotonic() + SECONDS
     while not condition():
@@ -136,13 +147,7 @@ def test_a_run_that_was_killed_goes_on_and_learns(train, tmp_path):
     state["seconds"] += 5000  # tells a run that goes on from one that begins anew
     torch.save(state, checkpoint)
 
-    process = start(run)
-    try:
-        _, said = process.communicate(timeout=SECONDS)
-    finally:
-        if process.poll() is None:
-            kill(process)
-    assert process.returncode == 0, said
+    finish(start(run))
     state = torch.load(checkpoint, weights_only=True)
     assert state["step"] == STEPS
     assert state["seconds"] > 5000
@@ -167,12 +172,6 @@ def test_workers_of_a_killed_run_end(tmp_path):
 
 def test_processes_that_train_together_end_together(tmp_path):
     """By the clock of one of them: each has begun at its own time."""
-    process = start(tmp_path / "run", {"--processes": 2, "--steps": 10**6, "--seconds": 6})
-    try:
-        _, said = process.communicate(timeout=SECONDS)
-    finally:
-        if process.poll() is None:
-            kill(process)
-    assert process.returncode == 0, said
+    said = finish(start(tmp_path / "run", {"--processes": 2, "--steps": 10**6, "--seconds": 6}))
     assert "Traceback" not in said
     assert (tmp_path / "run" / "checked.json").exists()
