@@ -673,7 +673,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=math.inf, help="length of the run")
     parser.add_argument("--steps", type=int, default=10**9, help="length of the run")
     parser.add_argument("--start", type=Path, help="weights to start from")
-    parser.add_argument("--rate", type=float, default=Plan.rate, help="peak of the learning rate")
+    parser.add_argument(
+        "--rate", type=float, help=f"peak of the learning rate (default: {Plan.rate}, less for small batches)"
+    )
     parser.add_argument("--seed", type=int, default=Plan.seed, help="another one sees other clips")
     parser.add_argument("--frames", type=int, default=Plan.frames if gpu else 32, help="frames in a batch")
     parser.add_argument("--pool", type=int, default=2000, help="clips that are kept, a megabyte each")
@@ -698,6 +700,8 @@ def main() -> None:
         return
     if math.isinf(args.seconds) and args.steps == 10**9:
         parser.error("give --seconds or --steps")
+    if args.rate is None:  # the noise of small batches undoes what large ones have learned
+        args.rate = Plan.rate * math.sqrt(min(args.frames / Plan.frames, 1.0))
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "meeting").unlink(missing_ok=True)
     others = [
