@@ -118,7 +118,7 @@ def ends_that_answer(monkeypatch, session, extents):
     ends = Ends(session.model, session.stack, session._predictor.encoder)
     told = {}
 
-    def ask(sections, size, volume, origin, least):
+    def ask(sections, size, pictures, origin, least):
         view = View(-100, 0, 300, SIDE, 64)
         for section, extent in zip(sections, extents, strict=False):
             told.setdefault((section.axis, section.at), extent)
@@ -152,7 +152,7 @@ def test_large_objects_of_few_planes_have_sections_only_where_spacing_is_told(mo
     volume = np.random.default_rng(0).uniform(0, 1, (8, SIDE, SIDE)).astype(np.float32)
     asked = []
 
-    def ask(self, sections, size, volume, origin, least):
+    def ask(self, sections, size, pictures, origin, least):
         asked.append(len(sections))
         return [None] * len(sections)
 
@@ -231,3 +231,18 @@ def test_sessions_of_before_are_replayed_without_looking_for_ends():
     assert Settings.from_json(Settings().to_json(windowed=True)) == Settings()
     off = Settings(find_ends=False)
     assert Settings.from_json(off.to_json(windowed=True)) == off
+
+
+def test_sections_are_cut_where_they_lie():
+    """Rows of pixels for one axis, columns for the other, of the frames that were asked for."""
+    rng = np.random.default_rng(3)
+    volume = rng.uniform(0, 1, (FRAMES, SIDE, SIDE)).astype(np.float32)
+    with Session(open_stack(volume, axes="zyx", intensity=(0.0, 1.0)), random_model()) as session:
+        record = record_of(session, 10, disc(20, 30, 6))
+        sections = _sections_of(record)
+        ends = session._predictor._ends
+        pictures, (top, left) = ends._read(record, sections, range(7, 12), 5)
+        assert (top, left) == (9, 19)
+        for (axis, at), seen in pictures.items():
+            expected = volume[7:12, at, 19:42] if axis == 0 else volume[7:12, 9:32, at]
+            assert np.allclose(seen[..., 0], expected, atol=1e-5)

@@ -12,7 +12,7 @@ found again is one. What the sections that are believed say tells together how f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,10 +121,10 @@ class Ends:
             return everything  # planes lie farther apart than pixels, who knows how far
         around = math.ceil(size * max(self._planes_a_pixel)) + 1
         low, high = max(record.frame - around, 0), min(record.frame + around + 1, self._stack.n_frames)
-        volume, origin = self._read(record, low, high, math.ceil(size / 2) + 1)
+        pictures, origin = self._read(record, sections, range(low, high), math.ceil(size / 2) + 1)
 
         def ask(asked: Sequence[_Section], least: float) -> list[_Extent | None]:
-            return self._ask(asked, size, volume, (low, *origin), least)
+            return self._ask(asked, size, pictures, (low, *origin), least)
 
         believed = [extent for extent in ask(sections, _BELIEVED) if extent is not None]
         if len(believed) < _LEAST:
@@ -147,35 +147,40 @@ class Ends:
         return View(y, x, height, width, self._model.config.image_size)
 
     def _read(
-        self, record: Record, low: int, high: int, margin: int
-    ) -> tuple[NDArray[np.float32], tuple[int, int]]:
-        """The pixels (Z, h, w, 3) around the object on frames low to high, and where they begin."""
+        self, record: Record, sections: Sequence[_Section], frames: range, margin: int
+    ) -> tuple[dict[tuple[int, int], NDArray[np.float32]], tuple[int, int]]:
+        """What sections show (Z, w, 3) around the object, by axis and place; and where frames were cut."""
         y0, x0, y1, x1 = record.bbox
         rows, columns = self._stack.frame_shape
         box = max(y0 - margin, 0), max(x0 - margin, 0), min(y1 + margin, rows), min(x1 + margin, columns)
-        return np.stack([self._stack.frame(frame, box) for frame in range(low, high)]), box[:2]
+        lines: dict[tuple[int, int], list[NDArray[np.float32]]] = {(s.axis, s.at): [] for s in sections}
+        for frame in frames:
+            part = self._stack.frame(frame, box)
+            for (axis, at), found in lines.items():  # copies, or all of every frame would be kept
+                found.append((part[at - box[0]] if axis == 0 else part[:, at - box[1]]).copy())
+        return {key: np.stack(found) for key, found in lines.items()}, box[:2]
 
     def _ask(
         self,
         sections: Sequence[_Section],
         size: float,
-        volume: NDArray[np.float32],
+        pictures: Mapping[tuple[int, int], NDArray[np.float32]],
         origin: tuple[int, int, int],
         least: float,
     ) -> list[_Extent | None]:
         """How far the object extends in each section; None of those that are not believed."""
         low, top, left = origin
         views = [self._view(section, size) for section in sections]
-        pictures, points = [], []
+        seen, points = [], []
         for section, view in zip(sections, views, strict=True):
-            across = volume[:, section.at - top] if section.axis == 0 else volume[:, :, section.at - left]
-            pictures.append(view.cut(across, (low, left if section.axis == 0 else top)))
+            across = pictures[section.axis, section.at]
+            seen.append(view.cut(across, (low, left if section.axis == 0 else top)))
             beside = section.line[0] - _BESIDE, section.line[1] + _BESIDE
             places = [(section.frame, at) for at in (section.middle, *beside)]
             points.append(view.points(np.array(places, np.float64)))
         network, device = self._model.network, self._model.device
         labels = torch.tensor([POSITIVE, NEGATIVE, NEGATIVE], device=device).expand(len(points), 3)
-        batch = torch.stack(pictures).to(device).contiguous(memory_format=torch.channels_last)
+        batch = torch.stack(seen).to(device).contiguous(memory_format=torch.channels_last)
         with self._encoder.computing():
             features = network.encode_image(batch)
             masks = network.decode_masks(
