@@ -9,6 +9,7 @@ moves mirrors what the session does (``stacksam.session.windows``).
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing as mp
 import os
 import queue
@@ -149,6 +150,7 @@ class Samples(NamedTuple):
     labels: Tensor  # (B, T, S, S) ids of the clip
     masks: Tensor  # (B, K, T, S, S) bool
     places: Tensor  # (B, T, 3) middle (y, x) and side of each window, in clip pixels turned with the window
+    hidden: Tensor  # (B, K, T) what the window cuts off from each object, in areas of the window
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,14 @@ class Look:
     scatter : float
         Deviation of the logarithm of the first window's side. A click is looked at through windows of
         several sides, a factor of 1.6 apart; a box and a mask tell the size.
+    strange : float
+        Share of windows whose side has nothing to do with the object's size, as most of those have that a
+        click is looked at through.
     """
 
     frames: int
     scatter: float = 0.15
+    strange: float = 0.0
 
 
 def draw(pool: Pool, count: int, look: Look, generator: torch.Generator) -> Samples:
@@ -191,7 +197,7 @@ def draw(pool: Pool, count: int, look: Look, generator: torch.Generator) -> Samp
     # The object to follow: any that is large enough, rather one that ends on the way.
     area = extents[..., 0]
     ends = (area[:, -1] < 1).float()
-    weight = (area[:, 0] >= _LEAST) * (1 + 3 * ends * (uniform(count, 1) < 0.5))
+    weight = (area[:, 0] >= _LEAST) * (1 + 5 * ends * (uniform(count, 1) < 0.5))
     empty = weight.sum(1) == 0
     weight[:, 0] += empty  # an empty frame: a window somewhere, of which nothing is asked below
     target = torch.multinomial(weight, 1, generator=generator)[:, 0]
@@ -225,8 +231,21 @@ def draw(pool: Pool, count: int, look: Look, generator: torch.Generator) -> Samp
     asked = torch.cat((target[:, None], others), dim=1)
     masks = labels[:, None] == asked[:, :, None, None, None]
     masks &= (asked > 0)[:, :, None, None, None]
+    hidden = _hidden(extents, asked, places, masks)
     own_places = torch.cat((torch.einsum("bji,btj->bti", turn, places[..., :2]), places[..., 2:]), dim=-1)
-    return Samples(images, labels, masks, own_places)
+    return Samples(images, labels, masks, own_places, hidden)
+
+
+def _hidden(extents: Tensor, asked: Tensor, places: Tensor, masks: Tensor) -> Tensor:
+    """Area (B, K, T) of the objects `asked` (B, K) outside of the windows, in areas of the window."""
+    frames = places.shape[1]
+    own = extents.gather(2, asked[:, None, :, None].expand(-1, frames, -1, 5)).transpose(1, 2)  # (B, K, T, 5)
+    side = places[:, None, :, 2]
+    first = places[:, None, :, :2] - side[..., None] / 2
+    inside = (own[..., (1, 3)] >= first) & (own[..., (2, 4)] + 1 <= first + side[..., None])
+    missed = own[..., 0] / side**2 - masks.float().mean((-2, -1))
+    # An object that is whole has only seemed to lose area: its pixels were sampled.
+    return torch.where(inside.all(-1), 0.0, missed.clamp(min=0.0))
 
 
 def _follow(own: Tensor, look: Look, uniform: Any, normal: Any, empty: Tensor) -> Tensor:
@@ -239,7 +258,8 @@ def _follow(own: Tensor, look: Look, uniform: Any, normal: Any, empty: Tensor) -
     middle = torch.where(empty[:, None, None], SIZE / 2, middle)
     size = torch.where(empty[:, None], 40.0, size)
     side = WINDOW * size[:, 0] * torch.exp(look.scatter * normal(count))
-    side = side.clamp(32, 1.25 * SIZE)
+    any_side = torch.exp(uniform(count, low=math.log(32), high=math.log(1.25 * SIZE)))
+    side = torch.where(uniform(count) < look.strange, any_side, side.clamp(32, 1.25 * SIZE))
     # A window that is not quite where it was thought to be looks like an object that moves fast.
     wide = uniform(count, low=0.03, high=0.15)
     jitter = torch.where(uniform(count) < 0.35, wide, torch.full_like(wide, 0.015))

@@ -70,7 +70,7 @@ class Plan:
     rate: float = 8e-4
     warm_up: int = 100
     frames: int = 384
-    stills: float = 0.25
+    stills: float = 0.4
     save_every: float = 60.0
 
 
@@ -155,7 +155,8 @@ class Trainer:
         frames = 1 if still else int(rng.choice([4, 6, LENGTH]))
         kind = str(rng.choice(["click", "box", "mask"], p=[0.6, 0.4, 0] if still else [0.4, 0.25, 0.35]))
         count = max(1, self.frames * 2 // 5 if still else self.frames // frames)
-        samples = draw(pool, count, Look(frames, 0.35 if kind == "click" else 0.12), generator)
+        look = Look(frames, 0.35 if kind == "click" else 0.12, 0.4 if still and kind == "click" else 0.0)
+        samples = draw(pool, count, look, generator)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, report = clip_loss(self.net, samples, kind, rng)
         self.optimiser.zero_grad(set_to_none=True)
@@ -230,13 +231,14 @@ def clip_loss(
     truth = samples.masks.flatten(0, 1)  # (N, T, H, W)
     small = F.avg_pool2d(truth.flatten(0, 1)[:, None].float(), SIZE // LOSS_SIDE)[:, 0]
     small = small.unflatten(0, truth.shape[:2])
+    hidden = samples.hidden.flatten(0, 1) * LOSS_SIDE**2
     asked = (small[:, 0].flatten(1).sum(1) > 8).float()  # nothing can be asked where nothing shows
     reports: dict[str, Tensor] = {}
     total = 0.3 * dense_loss(net, features, samples.labels.flatten(0, 1))
 
     def learn(name: str, answers: Masks, t: int) -> Masks:
         nonlocal total
-        loss, answer, reports[name] = mask_loss(answers, small[:, t], asked)
+        loss, answer, reports[name] = mask_loss(answers, small[:, t], hidden[:, t], asked)
         total = total + loss
         return answer
 
@@ -387,10 +389,11 @@ def error_clicks(logits: Tensor, truth: Tensor, *, surely: bool = False) -> tupl
         return place_of(index, truth.shape[-1]), sign
 
 
-def mask_loss(answers: Masks, truth: Tensor, asked: Tensor) -> tuple[Tensor, Masks, Tensor]:
+def mask_loss(answers: Masks, truth: Tensor, hidden: Tensor, asked: Tensor) -> tuple[Tensor, Masks, Tensor]:
     """Loss of candidates against truth (N, S, S), the candidate to go on with, and its mean IoU.
 
-    `asked` (N,) is 0 for objects that do not count.
+    `hidden` (N,) is the area of objects outside of the picture: the predicted IoU is that of the whole object,
+    so that it tells which of several windows suits it. `asked` (N,) is 0 for objects that do not count.
     """
     logits = F.interpolate(answers.logits.float(), size=truth.shape[-2:], mode="bilinear")
     target = truth[:, None].expand_as(logits)
@@ -401,7 +404,7 @@ def mask_loss(answers: Masks, truth: Tensor, asked: Tensor) -> tuple[Tensor, Mas
     focal = (cross * (1 - agreement) ** 2).flatten(2).mean(-1)
     overlap = (probability * target).flatten(2).sum(-1)
     dice = 1 - (2 * overlap + 1) / (probability.flatten(2).sum(-1) + target.flatten(2).sum(-1) + 1)
-    iou = overlaps(logits, truth)
+    iou = overlaps(logits, truth, hidden)
     # Per-class means keep small objects from drowning in background: without them, the first thing that is
     # learned is to answer nothing at all.
     inside = (cross * target).flatten(2).sum(-1) / target.flatten(2).sum(-1).clamp(min=1)
@@ -416,16 +419,18 @@ def mask_loss(answers: Masks, truth: Tensor, asked: Tensor) -> tuple[Tensor, Mas
     # Objects that have ended are few, and to go on with one that has spoils all frames that follow.
     weight = asked * torch.where(visible > 0, 1.0, 2.0)
     score = F.binary_cross_entropy_with_logits(answers.object_score[:, 0], visible, reduction="none")
-    loss = loss + (score * weight).sum() / weight.sum().clamp(min=1)
+    loss = loss + 2 * (score * weight).sum() / weight.sum().clamp(min=1)
     kept = answers.iou.argmax(dim=1)
     return loss, answers.take(rows, kept), (iou[rows, kept] * share).sum().detach()
 
 
-def overlaps(logits: Tensor, truth: Tensor) -> Tensor:
-    """IoU (N, K) of logits (N, K, S, S) and truth (N, S, S)."""
+def overlaps(logits: Tensor, truth: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """IoU (N, K) of logits (N, K, S, S) and truth (N, S, S), of which there is more that is `hidden` (N,)."""
     with torch.no_grad():
         hard, whole = logits > 0, truth[:, None] > 0.5
         union = (hard | whole).flatten(2).sum(-1)
+        if hidden is not None:
+            union = union + hidden[:, None]
         return ((hard & whole).flatten(2).sum(-1) + 1e-6) / (union + 1e-6)
 
 
