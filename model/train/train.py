@@ -392,8 +392,9 @@ def error_clicks(logits: Tensor, truth: Tensor, *, surely: bool = False) -> tupl
 def mask_loss(answers: Masks, truth: Tensor, hidden: Tensor, asked: Tensor) -> tuple[Tensor, Masks, Tensor]:
     """Loss of candidates against truth (N, S, S), the candidate to go on with, and its mean IoU.
 
-    `hidden` (N,) is the area of objects outside of the picture: the predicted IoU is that of the whole object,
-    so that it tells which of several windows suits it. `asked` (N,) is 0 for objects that do not count.
+    `hidden` (N,) is the area of objects outside of the picture: the predicted IoU is that of the whole
+    object, so that it tells which of several windows suits it. `asked` (N,) is 0 for objects that do not
+    count.
     """
     logits = F.interpolate(answers.logits.float(), size=truth.shape[-2:], mode="bilinear")
     target = truth[:, None].expand_as(logits)
