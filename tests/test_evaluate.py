@@ -371,7 +371,7 @@ def fake_package(monkeypatch):
     stand_ins = {
         "Session": Session,
         "load_model": lambda name: f"model {name}",
-        "open_stack": lambda images, axes, frame_axis: (images.shape, axes, frame_axis),
+        "open_stack": lambda images, axes, frame_axis, spacing: (images.shape, axes, frame_axis, spacing),
         **dict.fromkeys(("Point", "Box", "Mask"), types.SimpleNamespace),
     }
     for name, value in stand_ins.items():
@@ -380,16 +380,24 @@ def fake_package(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("volume", "n_frames", "propagated"),
-    [(False, 5, [("propagate", "forward")]), (True, 5, [("propagate", "both")]), (False, 1, [])],
+    ("volume", "spacing", "n_frames", "propagated"),
+    [
+        (False, None, 5, [("propagate", "forward")]),
+        (True, None, 5, [("propagate", "both")]),
+        (True, (2.0, 0.5, 0.25), 5, [("propagate", "both")]),
+        (False, None, 1, []),
+    ],
 )
-def test_session_runner_prompts_all_objects_in_one_session(fake_package, volume, n_frames, propagated):
-    clip = moving_squares(n_frames, volume=volume)
+def test_session_runner_prompts_all_objects_in_one_session(
+    fake_package, volume, spacing, n_frames, propagated
+):
+    """A volume is opened with the spacing of its file: what is made in depth rests on it."""
+    clip = replace(moving_squares(n_frames, volume=volume), spacing=spacing)
     (row,) = evaluate([Dataset("s", (clip,))], session_runner("nano"), ["mask"], baselines=False)
     assert row.objects == 2
     assert row.iou_prompted == 1
     (_, stack, model), (_, *prompts), *rest = fake_package
-    assert stack == ((n_frames, 40, 60), "zyx" if volume else "tyx", "z" if volume else "t")
+    assert stack == ((n_frames, 40, 60), "zyx" if volume else "tyx", "z" if volume else "t", spacing)
     assert model == "model nano"
     assert [(p.object_id, p.frame) for p in prompts] == [(1, clip.prompted_frame), (2, clip.prompted_frame)]
     assert rest == [*propagated, ("closed",)]
@@ -405,7 +413,7 @@ def test_session_runner_translates_every_kind_of_prompt(fake_package):
     assert np.array_equal(mask.mask, clip.labels[0] == 1)
     assert click.yx == (8, 8)
     assert box.yxyx == (4, 4, 13, 13)
-    assert fake_package[0][1] == ((1, 40, 60, 3), "tyxc", "t")
+    assert fake_package[0][1] == ((1, 40, 60, 3), "tyxc", "t", None)
 
 
 def test_session_runner_corrects_until_nothing_is_wrong(fake_package):
@@ -499,9 +507,12 @@ def test_frames_are_the_last_axis_of_a_nifti_volume(tmp_path):
     folder.mkdir()
     voxels = np.linspace(-1000, 1000, 5 * 4 * 3).reshape(5, 4, 3).astype(np.int16)
     for name, array in (("image", voxels), ("seg", (voxels > 0).astype(np.uint8))):
-        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"ct_3mm_{name}.nii.gz")
+        nibabel.save(
+            nibabel.Nifti1Image(array, np.diag([0.5, 1.5, 3.0, 1.0])), folder / f"ct_3mm_{name}.nii.gz"
+        )
     (clip,) = load_dataset("totalseg_small/ct", tmp_path).clips
     assert clip.volume
+    assert clip.spacing == (3.0, 1.5, 0.5)
     assert np.array_equal(clip.images, np.clip(voxels, -160, 240).transpose(2, 1, 0))
     assert np.array_equal(clip.labels, (voxels > 0).transpose(2, 1, 0))
 

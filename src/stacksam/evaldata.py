@@ -40,6 +40,8 @@ class Clip:
         What a reader of the figures should know.
     largest : int, optional
         Objects of this clip that the protocol measures, those with the most voxels; None: the usual choice.
+    spacing : (float, float, float), optional
+        Distances of planes, rows and columns, all in one unit; None where the file does not tell.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Clip:
     volume: bool = False
     note: str = ""
     largest: int | None = None
+    spacing: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim not in (3, 4) or self.images.shape[:3] != self.labels.shape:
@@ -168,16 +171,18 @@ def _single_images(folder: Path) -> tuple[Clip, ...]:
     )
 
 
-def _read_nifti(path: Path) -> NDArray[Any]:
-    """A NIfTI volume, its last axis first: in the sets used here that is the axis between images."""
+def _read_nifti(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
+    """A NIfTI volume and its spacing in mm, last axis first: in the sets used here that is between images."""
     nibabel = _nibabel()
     try:
-        voxels = np.asanyarray(nibabel.load(path).dataobj)
+        image = nibabel.load(path)
+        voxels = np.asanyarray(image.dataobj)
     except (OSError, nibabel.filebasedimages.ImageFileError) as error:
         raise StackError(f"{path} cannot be read: {error}") from error
     if voxels.ndim != 3:
         raise StackError(f"{path} has shape {voxels.shape}; a volume has three axes")
-    return np.ascontiguousarray(voxels.T)
+    x, y, z = (float(step) for step in image.header.get_zooms())
+    return np.ascontiguousarray(voxels.T), (z, y, x)
 
 
 def _nibabel() -> ModuleType:
@@ -190,22 +195,24 @@ def _nibabel() -> ModuleType:
 
 def _totalsegmentator(modality: Literal["ct", "mr"]) -> Callable[[Path], tuple[Clip, ...]]:
     def load(folder: Path) -> tuple[Clip, ...]:
-        images = _read_nifti(folder / f"{modality}_3mm_image.nii.gz")
-        labels = _read_nifti(folder / f"{modality}_3mm_seg.nii.gz")
+        images, spacing = _read_nifti(folder / f"{modality}_3mm_image.nii.gz")
+        labels, _ = _read_nifti(folder / f"{modality}_3mm_seg.nii.gz")
         note = f"(its {LARGEST_STRUCTURES} largest structures unless all are asked for; truth made by a model"
         if modality == "ct":
             images = np.clip(images, *CT_SOFT_TISSUE)
             note += f"; CT numbers clipped to {CT_SOFT_TISSUE[0]}..{CT_SOFT_TISSUE[1]}"
         note += ")"
-        return (Clip(modality, images, labels, True, note, LARGEST_STRUCTURES),)
+        return (Clip(modality, images, labels, True, note, LARGEST_STRUCTURES, spacing),)
 
     return load
 
 
 def _spinal_cord(image: str, truth: str, note: str) -> Callable[[Path], tuple[Clip, ...]]:
     def load(folder: Path) -> tuple[Clip, ...]:
-        images, labels = (_read_nifti(folder / f"{name}.nii.gz") for name in (image, truth))
-        return (Clip(image.partition("_")[0], images, labels, True, note),)
+        images, spacing = _read_nifti(folder / f"{image}.nii.gz")
+        labels, _ = _read_nifti(folder / f"{truth}.nii.gz")
+        name = image.partition("_")[0]
+        return (Clip(name, images, labels, True, note, spacing=spacing),)
 
     return load
 
@@ -213,9 +220,13 @@ def _spinal_cord(image: str, truth: str, note: str) -> Callable[[Path], tuple[Cl
 def _sample(name: str) -> Callable[[Path], tuple[Clip, ...]]:
     def load(_: Path) -> tuple[Clip, ...]:
         from stacksam.assets import sample
+        from stacksam.io import open_image
 
         images, labels = _read_tiff(sample(name)), _read_tiff(sample(f"{name}_labels"))
-        return (Clip(name, images, labels, volume=name == "zstack"),)
+        if name == "timelapse":
+            return (Clip(name, images, labels),)
+        steps = open_image(sample(name)).scale
+        return (Clip(name, images, labels, True, spacing=(steps["z"], steps["y"], steps["x"])),)
 
     return load
 

@@ -84,8 +84,8 @@ Masks: TypeAlias = Mapping[tuple[int, int], BoolArray]
 Runner: TypeAlias = Callable[..., Masks]
 """``run(images, prompts, volume)`` segments the prompted objects on all frames of a clip.
 
-For methods with corrections it is called as ``run(images, prompts, volume, corrections)``, with
-:class:`Corrections`.
+For methods with corrections it gets ``corrections=``, :class:`Corrections`, too; for volumes whose files tell
+how far planes, rows and columns lie apart, ``spacing=(z, y, x)``.
 """
 
 NO_CORRECTIONS = Corrections(0, lambda *_: None)
@@ -117,10 +117,12 @@ def session_runner(model: str | Path | Model = "nano") -> Runner:
         prompts: Sequence[TruthPrompt],
         volume: bool,
         corrections: Corrections = NO_CORRECTIONS,
+        spacing: tuple[float, float, float] | None = None,
     ) -> Masks:
         axis = "z" if volume else "t"
         axes = axis + ("yxc" if images.ndim == 4 else "yx")
-        with Session(open_stack(images, axes=axes, frame_axis=axis), loaded) as session:
+        stack = open_stack(images, axes=axes, frame_axis=axis, spacing=spacing)
+        with Session(stack, loaded) as session:
             session.add(*(given(prompt) for prompt in prompts))
             for _ in range(corrections.rounds):
                 answers = [(p.object_id, session.mask(p.object_id, p.frame)) for p in prompts]

@@ -436,9 +436,12 @@ def _prompted(run: Runner, kind: PromptKind, rounds: int) -> Method:
 
     def segment(clip: Clip, object_ids: Sequence[int]) -> Masks:
         prompts = [prompt_of(clip, object_id, kind) for object_id in object_ids]
-        if not rounds:
-            return run(clip.images, prompts, clip.volume)
-        return run(clip.images, prompts, clip.volume, corrections_of(clip, rounds))
+        told: dict[str, Any] = {}
+        if rounds:
+            told["corrections"] = corrections_of(clip, rounds)
+        if clip.volume and clip.spacing is not None:  # it matters in depth, where objects end
+            told["spacing"] = clip.spacing
+        return run(clip.images, prompts, clip.volume, **told)
 
     return segment
 
