@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -139,7 +140,7 @@ def test_help_is_quick_because_it_loads_little():
     [
         (["segment"], "Missing argument.*see .*segment --help"),
         (["segment", "a.tif", "--foo"], "No such option: --foo"),
-        (["segment", "a.tif", "--direction", "up"], "forward.*backward.*both"),
+        (["segment", "a.tif", "--direction", "up"], "'--direction': 'up' is not one of.*forward.*backward"),
         (["segment", "a.tif", "--first", "one"], "--first"),
         (["no-such"], "No such command"),
         (["models", "fetch"], "Missing argument"),
@@ -157,7 +158,7 @@ def test_usage_errors(arguments, words):
     [
         (["nothing.tif", "-p", "0,1,5,5"], r"nothing\.tif"),
         (["notes.txt", "-p", "0,1,5,5"], r"notes\.txt"),
-        (["cells.tif"], "there are no prompts; .*--point"),
+        (["cells.tif"], "there are no prompts; .*--point.*--everything"),
         (["cells.tif", "-p", "0,1,5"], "--point 0,1,5: 3 values; give FRAME,ID,Y,X"),
         (["cells.tif", "-p", "0,1,5,64"], "--point 0,1,5,64: .* outside the frame"),
         (
@@ -170,6 +171,8 @@ def test_usage_errors(arguments, words):
         (["cells.tif", "--labels", "truth.tif", "--labels-frame", "4"], "frames are 0 to 3"),
         (["cells.tif", "-p", "0,1,5,5", "--labels-frame", "1"], "without --labels"),
         (["cells.tif", "--session", "none.json"], r"none\.json"),
+        (["cells.tif", "-p", "0,1,5,5", "--other-stack"], "--other-stack is given without --session"),
+        (["cells.tif", "-n", "0,1,5,5"], "object 1 has only negative clicks on frame 0"),
         (["cells.tif", "-p", "0,1,5,5", "--format", "png"], "'png' is not known; use one of tiff,"),
         (["cells.tif", "-p", "0,1,5,5", "--first", "3", "--last", "1"], "--first 3 is after --last 1"),
         (["cells.tif", "-p", "0,1,5,5", "--last", "4"], "--last 4 is outside"),
@@ -345,7 +348,7 @@ def test_where_nothing_is_found_that_is_told(cells):
 def test_painted_objects_are_taken_as_they_are(cells, segment):
     result = segment("--labels", "truth.tif", "--labels-frame", "2", "--first", "2", "--last", "2", points=())
     assert result.exit_code == 0, result.stderr
-    assert "2 objects followed, 4 frames" in result.stdout
+    assert "2 objects followed, frame 2 of 4" in result.stdout
     labels = labels_of(cells / "cells.stacksam" / "labels.tif")
     assert np.array_equal(labels[2], tifffile.imread("truth.tif")[2])
     assert not labels[[0, 1, 3]].any()
@@ -359,6 +362,49 @@ def test_prompts_from_a_table_and_from_a_session_are_the_same(cells, segment):
     assert second.exit_code == 0, second.stderr
     assert not (cells / "a" / "overview.png").exists()
     assert np.array_equal(labels_of("a/labels.tif"), labels_of("b/labels.tif"))
+
+
+def test_a_session_of_another_stack_is_taken_on_purpose_only(cells, segment):
+    asked = ("--session", "a/session.json", "-o", "b", "--no-overview")
+    assert segment("-o", "a", "--no-overview", "--last", "1").exit_code == 0
+    brighter = 7 + tifffile.imread(cells / "cells.tif")
+    tifffile.imwrite(cells / "cells.tif", brighter, photometric="minisblack")
+    refused = segment(*asked, points=())
+    assert refused.exit_code == 2
+    assert re.search(r"session a/session\.json is of another stack", refused.stderr)
+    assert not Path("b").exists()
+    taken = segment(*asked, "--other-stack", "--json", points=())
+    assert taken.exit_code == 0, taken.stderr
+    assert [one["frames"] for one in json.loads(taken.stdout)["objects"]] == [4]
+
+
+def test_the_summary_tells_how_far_and_how_sure(cells, segment):
+    """Of the frames that were followed to; and which objects deserve a look."""
+    result = segment("--last", "2", "-f", "csv", "--no-overview")
+    assert result.exit_code == 0, result.stderr
+    assert "1 object followed, frames 0 to 2 of 4" in result.stdout
+    summary = json.loads(Path("cells.stacksam/summary.json").read_text())
+    assert (summary["first"], summary["last"]) == (0, 2)
+    with Path("cells.stacksam/measurements.csv").open() as file:
+        rows = {int(row["frame"]): float(row["predicted_iou"]) for row in csv.DictReader(file)}
+    told = summary["objects"][0]["predicted_iou"]
+    followed = {frame: value for frame, value in rows.items() if frame != 0}
+    assert told["min_frame"] == min(followed, key=followed.get)
+    assert told["min"] == pytest.approx(min(followed.values()), abs=1e-4)
+    assert told["mean"] == pytest.approx(sum(followed.values()) / len(followed), abs=1e-4)
+    assert f"lowest {told['min']:.2f} of object 1 on frame {told['min_frame']}" in result.stdout
+    assert ("note: look at object 1:" in result.stderr) == (told["mean"] < 0.3)
+
+
+@pytest.mark.parametrize(("mean", "noted"), [(0.29, True), (0.31, False)])
+def test_doubtful_objects_are_named(capsys, mean, noted):
+    estimate = {"mean": mean, "min": 0.1, "min_frame": 7}
+    objects = [{"id": 4, "predicted_iou": estimate}, {"id": 5}, {"id": 6, "predicted_iou": estimate}]
+    summary = {"objects": objects, "stack": {"n_frames": 9}, "first": 8, "last": 8, "seconds": 1, "files": {}}
+    cli._show_summary(summary, quiet=False, as_json=False)
+    told = capsys.readouterr()
+    assert "3 objects followed, frame 8 of 9" in told.out
+    assert ("note: look at objects 4, 6: the predicted IoU is below 0.3" in told.err) == noted
 
 
 def test_large_ids_need_larger_numbers(cells, segment):

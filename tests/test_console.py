@@ -41,6 +41,19 @@ def test_sizes_are_in_megabytes_and_the_total_may_be_unknown():
     ]
 
 
+def test_one_is_singular():
+    now, out = [0.0], io.StringIO()
+    step = _Lines(out, "finding", None, "frames", clock=lambda: now[0])
+    for done, total in ((1, None), (1, 4), (1, 1)):
+        now[0] += 11
+        step.reach(done, total)
+    assert [line.split(",")[0] for line in out.getvalue().splitlines()] == [
+        "finding: 1 frame",
+        "finding: 1 of 4 frames",
+        "finding: 1 of 1 frame",
+    ]
+
+
 def test_quick_work_says_nothing(capsys):
     for report in (quiet, terminal):
         with report("writing", 3, "frames") as step:

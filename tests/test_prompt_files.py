@@ -12,6 +12,7 @@ from stacksam.errors import InputError, SessionFileError, StackError
 from stacksam.prompt_files import (
     box_from_text,
     check_all,
+    check_session_stack,
     point_from_text,
     prompts_from_labels,
     read_prompts,
@@ -122,6 +123,29 @@ def test_none_is_an_error_and_twins_count_once(stack):
     assert len(check_all([point_from_text("0,1,2,3"), point_from_text("0,1,2.0,3")], stack)) == 1
 
 
+@pytest.mark.parametrize(
+    ("prompts", "wrong"),
+    [
+        (["-0,1,2,3"], "object 1 has only negative clicks on frame 0, .*--point, --box"),
+        (["-0,1,2,3", "+1,1,2,3"], "object 1 has only negative clicks on frame 0"),
+        (["+0,2,2,3", "-3,1,2,3", "-2,1,2,3"], "object 1 has only negative clicks on frame 2"),
+        (["+0,1,2,3", "-2,1,2,3"], None),
+        (["-0,1,2,3", "+0,1,9,9"], None),
+        (["-0,1,2,3", "box"], None),
+    ],
+)
+def test_an_object_begins_where_it_is(stack, prompts, wrong):
+    given = [
+        box_from_text("0,1,1,2,5,6") if text == "box" else point_from_text(text[1:], positive=text[0] == "+")
+        for text in prompts
+    ]
+    if wrong is None:
+        assert len(check_all(given, stack)) == len(given)
+        return
+    with pytest.raises(InputError, match=wrong):
+        check_all(given, stack)
+
+
 @pytest.mark.parametrize("shape", [(30, 40), (4, 30, 40)])
 def test_objects_of_a_label_image(tmp_path, stack, shape):
     labels = np.zeros(shape, np.uint16)
@@ -163,8 +187,21 @@ def session_file(write, **more):
     return write("session.json", json.dumps(about | {"actions": []} | more))
 
 
+def test_a_session_is_of_its_stack(write, stack):
+    own = session_file(write, stack=stack.describe())
+    check_session_stack(own, stack)
+    check_session_stack(own, open_stack(stack.image.read()))  # wherever the pixels lie
+    other = open_stack(np.zeros((4, 30, 40), np.uint16))
+    with pytest.raises(InputError, match=r"session\.json is of another stack.*--other-stack"):
+        check_session_stack(own, other)
+    with pytest.raises(SessionFileError, match="is damaged"):
+        check_session_stack(session_file(write), stack)
+
+
 def test_session_files_that_cannot_be_read(write, tmp_path):
-    with pytest.raises(SessionFileError):
+    with pytest.raises(
+        SessionFileError, match=r"missing\.json cannot be read: No such file or directory; give"
+    ):
         read_session_prompts(tmp_path / "missing.json")
     with pytest.raises(SessionFileError, match="cannot be read"):
         read_session_prompts(session_file(write, prompts=[{"frame": 0}]))

@@ -53,6 +53,7 @@ from stacksam.cli_options import (
     MaxMemoryOption,
     ModelOption,
     NegativeOption,
+    OtherStackOption,
     OutOption,
     OverwriteOption,
     PatienceOption,
@@ -103,6 +104,9 @@ app.command(epilog=EPILOG)(evaluate)
 app.command(epilog=EPILOG)(segment4d)
 
 
+_DOUBTFUL = 0.3  # mean predicted IoU of an object below which it is named
+
+
 def main() -> None:
     """Entry point of the ``stacksam`` command."""
     app()
@@ -134,6 +138,7 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     labels_frame: LabelsFrameOption = None,
     labels_as: LabelsAsOption = LabelsAs.MASK,
     session: SessionOption = None,
+    other_stack: OtherStackOption = False,
     everything: EverythingOption = False,
     size: SizeOption = None,
     every: EveryOption = None,
@@ -183,15 +188,19 @@ def segment(  # noqa: PLR0913, PLR0917 - one argument an option
     given = _given(point, negative, box, prompts, session)
     if labels_frame is not None and labels is None:
         raise InputError("--labels-frame is given without --labels; name the label image")
+    if other_stack and session is None:
+        raise InputError("--other-stack is given without --session; name the session")
     outputs = Outputs.named(out or _beside(stack), formats or (), picture=picture)
     how = stack_arguments(frame_axis, at, channels, intensity, axes, spacing, level, series)
     with open_stack(stack.expanduser().absolute(), **how) as opened:
+        if session is not None and not other_stack:
+            reading.check_session_stack(session, opened)
         if labels is not None:
             given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
         if everything and given:
             raise InputError("--everything is given with other prompts; give one or the other")
         check_everything(opened, size, every, direction.value, asked=everything)
-        wanted = [] if everything else reading.check_all(given, opened)
+        wanted = [] if everything else reading.check_all(given, opened, or_everything=True)
         check_span(opened, first, last)
         if consensus and (opened.frame_axis != "z" or opened.n_frames < 2):
             raise InputError(
@@ -235,6 +244,7 @@ def watch(  # noqa: PLR0913, PLR0917 - one argument an option
     labels_frame: LabelsFrameOption = None,
     labels_as: LabelsAsOption = LabelsAs.MASK,
     session: SessionOption = None,
+    other_stack: OtherStackOption = False,
     poll: PollOption = 1.0,
     until_idle: UntilIdleOption = None,
     settle: SettleOption = None,
@@ -279,12 +289,16 @@ def watch(  # noqa: PLR0913, PLR0917 - one argument an option
     given = _given(point, negative, box, prompts, session)
     if labels_frame is not None and labels is None:
         raise InputError("--labels-frame is given without --labels; name the label image")
+    if other_stack and session is None:
+        raise InputError("--other-stack is given without --session; name the session")
     outputs = Outputs.named(out or _beside(stack), formats or (), picture=picture)
     how = stack_arguments(frame_axis, at, channels, intensity, axes, spacing, level, series)
     say = None if quiet else tell
     waiting: dict[str, Any] = {"poll": poll, "timeout": until_idle, "stop": stop_file, "tell": say}
     needed = 1 + max([labels_frame or 0, *(one.prompt.frame for one in given)])
     with await_stack(stack.expanduser().absolute(), needed, settle=settle, **waiting, **how) as opened:
+        if session is not None and not other_stack:
+            reading.check_session_stack(session, opened)
         if labels is not None:
             given += reading.prompts_from_labels(labels, opened, labels_frame, labels_as)
         wanted = reading.check_all(given, opened)
@@ -592,13 +606,35 @@ def _show_summary(summary: Mapping[str, Any], quiet: bool, as_json: bool) -> Non
     elif not quiet:
         from stacksam.console import duration
 
-        number, frames = len(summary["objects"]), summary["stack"]["n_frames"]
+        number = len(summary["objects"])
         what = f"{number} object{'s' if number != 1 else ''} followed"
         divisions = summary.get("divisions", 0)
         what += f", {divisions} division{'s' if divisions != 1 else ''}" if divisions else ""
-        show(f"{what}, {frames} frames, {duration(summary['seconds'])}")
+        show(f"{what}, {_frames_words(summary)}, {duration(summary['seconds'])}")
+        told = {one["id"]: one["predicted_iou"] for one in summary["objects"] if "predicted_iou" in one}
+        if told:
+            mean = sum(each["mean"] for each in told.values()) / len(told)
+            worst = min(told, key=lambda object_id: told[object_id]["min"])
+            show(
+                f"predicted IoU (the model's own estimate): mean {mean:.2f}, lowest "
+                f"{told[worst]['min']:.2f} of object {worst} on frame {told[worst]['min_frame']}"
+            )
         for kind, path in summary["files"].items():
             show(f"  {kind:<12} {path}")
+        doubtful = [str(object_id) for object_id, each in told.items() if each["mean"] < _DOUBTFUL]
+        if doubtful:
+            tell(
+                f"note: look at object{'s' if len(doubtful) > 1 else ''} {', '.join(doubtful)}: the "
+                f"predicted IoU is below {_DOUBTFUL} on the average"
+            )
+
+
+def _frames_words(summary: Mapping[str, Any]) -> str:
+    """Which frames have results: ``24 frames``, or ``frames 0 to 1 of 24``."""
+    first, last, count = summary["first"], summary["last"], summary["stack"]["n_frames"]
+    if first is None or last - first + 1 == count:
+        return f"{count} frame{'s' if count != 1 else ''}"
+    return f"frame {first} of {count}" if first == last else f"frames {first} to {last} of {count}"
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ class Group(TyperGroup):
             status = INTERRUPTED
         except _CommandLineError as error:
             command = error.ctx.command_path if getattr(error, "ctx", None) else "stacksam"
-            tell(f"error: {error.format_message().rstrip('.')}; see {command} --help")
+            # Newer typer has choices checked by a library that puts its own words before ours.
+            about = error.format_message().replace("Value error, ", "").rstrip(".")
+            tell(f"error: {about}; see {command} --help")
             status = error.exit_code
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -191,6 +193,14 @@ LabelsAsOption = Annotated[
 ]
 SessionOption = Annotated[
     Path | None, option("--session", about="Take the prompts of a saved session (session.json).", panel=_P)
+]
+OtherStackOption = Annotated[
+    bool,
+    option(
+        "--other-stack",
+        about="With --session: take its prompts although it is of another stack.",
+        panel=_P,
+    ),
 ]
 EverythingOption = Annotated[
     bool,

@@ -243,8 +243,8 @@ def _check_alike(labels: Planes, reference: Planes) -> None:
     if labels.axes != reference.axes:
         raise InputError(
             f"the labels {labels.name} have axes {labels.axes} and the reference {reference.name} has "
-            f"{reference.axes}, both of shape {labels.shape}; say which is meant, with axes "
-            f"({labels.axes} or {reference.axes})"
+            f"{reference.axes}, both of shape {labels.shape}; say which is meant, with --axes {labels.axes} "
+            f"or --axes {reference.axes} (in Python axes=)"
         )
 
 

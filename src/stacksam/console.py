@@ -141,4 +141,5 @@ def duration(seconds: float) -> str:
 def _amount(done: int, total: int | None, unit: str) -> str:
     if unit == "B":
         return f"{done / 1e6:.1f} MB" if total is None else f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
-    return f"{done} {unit}" if total is None else f"{done} of {total} {unit}"
+    name = unit.removesuffix("s") if (done if total is None else total) == 1 else unit
+    return f"{done} {name}" if total is None else f"{done} of {total} {name}"

@@ -23,7 +23,7 @@ from stacksam.io.lineage import read_lineage, seen_part
 if TYPE_CHECKING:
     import networkx as nx
 
-    from stacksam.io.measurements import RawFrames
+    from stacksam.io.measurements import FrameEstimates, RawFrames
 
 __all__ = ["export_results", "open_results"]
 
@@ -77,7 +77,7 @@ def open_results(
         options["scale"] = tuple(spacing)
     if units is not None:
         options["units"] = tuple(units)
-    labels, known = _open_labels(source, axes, options)
+    labels, known, estimates = _open_labels(source, axes, options)
     place = dict(at or {})
     return Results(
         labels,
@@ -87,6 +87,7 @@ def open_results(
         _image_affine(image, labels) if affine is None else _read_affine(affine),
         place,
         name,
+        estimates,
     )
 
 
@@ -183,14 +184,14 @@ def _watched(labels: LabelStack) -> tuple[LabelStack, list[Any]]:
 
 def _open_labels(
     source: Path, axes: str | None, options: dict[str, Any]
-) -> tuple[LabelStack, nx.DiGraph | None]:
+) -> tuple[LabelStack, nx.DiGraph | None, FrameEstimates | None]:
     if any((source / name).is_file() for name in ("res_track.txt", "man_track.txt")):
         from stacksam.io.ctc import read_ctc
 
         if axes not in (None, "tyx"):
             raise InputError(f"{source} is a time-lapse of the Cell Tracking Challenge, not {axes}")
         tracks = read_ctc(source)
-        return replace(tracks.labels, **options), tracks.lineage
+        return replace(tracks.labels, **options), tracks.lineage, None
     session = source
     if (source / "session").is_dir():
         if not (source / "summary.json").is_file():
@@ -199,15 +200,18 @@ def _open_labels(
             )
         session = source / "session"
     if (session / "results.sqlite").is_file():
-        lineage = _session_lineage(session)
+        lineage, estimates = _of_session(session)
         name = source.name.split(".")[0]
         labels = LabelStack.of(session / "labels.ome.zarr", axes, **({"name": name} | options))
-        return labels, seen_part(lineage, labels.survey)
-    return LabelStack.of(source, axes, **options), None
+        return labels, seen_part(lineage, labels.survey), lambda frame: estimates.get(frame, {})
+    return LabelStack.of(source, axes, **options), None, None
 
 
-def _session_lineage(session: Path) -> nx.DiGraph:
-    """Parents and daughters of a session, whose labels must not be behind its results, as after a crash."""
+def _of_session(session: Path) -> tuple[nx.DiGraph, dict[int, dict[int, float]]]:
+    """Parents and daughters of a session, and predicted IoU by frame and object.
+
+    Its labels must not be behind its results, as after a crash.
+    """
     import networkx as nx
 
     path = session / "results.sqlite"
@@ -215,6 +219,7 @@ def _session_lineage(session: Path) -> nx.DiGraph:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as file:
             behind = file.execute("SELECT COUNT(*) FROM dirty").fetchone()[0]
             links = file.execute("SELECT key, value FROM state WHERE key LIKE 'parent:%'").fetchall()
+            scored = file.execute("SELECT frame, object_id, predicted_iou FROM records").fetchall()
     except sqlite3.Error as error:
         raise SessionFileError(
             f"cannot read {path}: {error}; if a program has the session open, close it there first"
@@ -224,7 +229,10 @@ def _session_lineage(session: Path) -> nx.DiGraph:
             f"{behind} frames of {session} have labels that are behind its results; open the session once, "
             "which writes them"
         )
-    return nx.DiGraph([(int(parent), int(key.split(":")[1])) for key, parent in links])
+    estimates: dict[int, dict[int, float]] = {}
+    for frame, object_id, value in scored:
+        estimates.setdefault(frame, {})[object_id] = value
+    return nx.DiGraph([(int(parent), int(key.split(":")[1])) for key, parent in links]), estimates
 
 
 def _raw_frames(path: Path, labels: LabelStack, at: Mapping[str, int]) -> RawFrames:

@@ -35,9 +35,11 @@ from stacksam.io.label_stack import LabelStack
 from stacksam.io.lineage import seen_part
 from stacksam.overview import Mark, choose_frames, overview, save_overview
 from stacksam.session.prompts import Box, Point, Prompt
+from stacksam.session.scores import estimates_by_frame
 from stacksam.session.stack import Stack
 
 if TYPE_CHECKING:
+    from stacksam.io.measurements import FrameEstimates
     from stacksam.session.session import Session
 
 __all__ = ["Outputs", "Written", "draw_overview", "frame_caption"]
@@ -242,6 +244,7 @@ class Outputs:
             raw=stack.raw,
             image=image if isinstance(image, str) else None,
             affine=stack.affine if stack.frame_axis == "z" else None,
+            predicted_iou=_by_frame(session),
         )
         with step.of(report("looking at the labels", stack.n_frames, "frames")):
             seen = {object_id: one.frames for object_id, one in labels.survey.items()}
@@ -323,6 +326,12 @@ def frame_caption(stack: Stack, frame: int) -> str:
         if symbol == small and last >= 2 * factor:
             value, last, symbol = value / factor, last / factor, large
     return f"frame {frame} · {round(value, 1):g} {symbol}"
+
+
+def _by_frame(session: Session) -> FrameEstimates:
+    """Predicted IoU of the objects of a frame."""
+    found = estimates_by_frame(session.all_scores())
+    return lambda frame: found.get(frame, {})
 
 
 class _Current:

@@ -32,6 +32,7 @@ __all__ = [
     "Given",
     "box_from_text",
     "check_all",
+    "check_session_stack",
     "number_from",
     "numbers_from_text",
     "point_from_text",
@@ -101,7 +102,9 @@ def read_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read prompts from {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise InputError(f"cannot read prompts from {path}: {error}") from error
     if not rows:
         raise InputError(f"{path} holds no prompts")
@@ -124,6 +127,38 @@ def read_session_prompts(path: Path) -> list[Given]:
     except (KeyError, TypeError) as error:
         raise SessionFileError(f"the prompts of the session {path} cannot be read: {error!r}") from error
     return [Given(f"session {path}", prompt) for prompt in held]
+
+
+def check_session_stack(path: Path, stack: Stack) -> None:
+    """See that a saved session is of this stack: its places and frames mean nothing on another one.
+
+    Parameters
+    ----------
+    path : Path
+        The session file.
+    stack : Stack
+        As it is to be segmented; another format or place of the same pixels is the same stack.
+
+    Raises
+    ------
+    InputError
+        If the session is of another stack, or of other channels or another place of this one.
+    SessionFileError
+        If the file is no session, cannot be read, or does not say which stack it is of.
+    """
+    from stacksam.session.replay import read_session
+
+    about = read_session(path)["stack"]
+    try:
+        identity, name = str(about["identity"]), str(about["name"])
+    except KeyError as error:
+        raise SessionFileError(f"{path} is damaged: it does not say which stack it is of") from error
+    if not stack.is_same(identity):
+        raise InputError(
+            f"the session {path} is of another stack ({name}), or of another channel or place of it, than "
+            f"{stack.name} as it is opened here; give the stack that it is of, or add --other-stack to take "
+            "its prompts over all the same"
+        )
 
 
 def prompts_from_labels(path: Path, stack: Stack, frame: int | None, kind: str = "mask") -> list[Given]:
@@ -174,13 +209,21 @@ def prompts_from_labels(path: Path, stack: Stack, frame: int | None, kind: str =
     return given
 
 
-def check_all(given: Iterable[Given], stack: Stack) -> tuple[Prompt, ...]:
+def check_all(given: Iterable[Given], stack: Stack, *, or_everything: bool = False) -> tuple[Prompt, ...]:
     """The prompts, checked against the stack and in the form that a session keeps them.
+
+    Parameters
+    ----------
+    given : iterable of Given
+    stack : Stack
+    or_everything : bool
+        Whether the command could also find everything, which is said where there are no prompts.
 
     Raises
     ------
     InputError
-        If there are none, or one does not fit the stack; the message says where it was written.
+        If there are none, one does not fit the stack, or an object has only negative clicks on its first
+        prompted frame; the message says where it was written.
     """
     checked: list[Prompt] = []
     for one in given:
@@ -191,9 +234,25 @@ def check_all(given: Iterable[Given], stack: Stack) -> tuple[Prompt, ...]:
     if not checked:
         raise InputError(
             "there are no prompts; say which objects to follow with --point, --box, --prompts, --labels "
-            "or --session"
+            "or --session" + (", or find all of them with --everything" if or_everything else "")
         )
+    _check_begun(checked)
     return tuple(dict.fromkeys(checked))
+
+
+def _check_begun(prompts: Iterable[Prompt]) -> None:
+    """See that each object is said to be somewhere on the first frame that tells of it, where it begins."""
+    first: dict[int, list[Prompt]] = {}
+    for prompt in sorted(prompts, key=lambda one: one.frame):
+        own = first.setdefault(prompt.object_id, [prompt])
+        if own[0].frame == prompt.frame and own[0] is not prompt:
+            own.append(prompt)
+    for object_id, own in first.items():
+        if all(isinstance(prompt, Point) and not prompt.positive for prompt in own):
+            raise InputError(
+                f"object {object_id} has only negative clicks on frame {own[0].frame}, the first with a "
+                "prompt for it, and nothing to follow; say there what it is, with --point, --box or --labels"
+            )
 
 
 def numbers_from_text(text: str, form: str, origin: str, whole: int = 2) -> list[Any]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stacksam.console import Reporter, quiet
 from stacksam.errors import InputError, SessionFileError
 from stacksam.outputs import Outputs
@@ -18,11 +20,11 @@ from stacksam.session.prompts import Prompt
 from stacksam.session.stack import Stack, reopen_stack
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from stacksam.session.models import Model
     from stacksam.session.proposals import Proposal
+    from stacksam.session.scores import FrameScores
     from stacksam.session.session import Direction, Session
     from stacksam.session.settings import Settings
 
@@ -390,7 +392,8 @@ def _finish(
     """Write what a session has, and the summary, with what there is to tell besides."""
     shown = dict(inspect(session)) if inspect else {}
     written = outputs.write(session, report, **shown)
-    model = session.model
+    model, scores = session.model, session.all_scores()
+    reached = [one.frames for one in scores.values() if len(one)]
     summary = {
         "stack": session.stack.describe(),
         "model": {
@@ -399,8 +402,11 @@ def _finish(
             "device": str(model.device),
             "dtype": str(model.dtype),
         },
+        "first": min((int(frames[0]) for frames in reached), default=None),
+        "last": max((int(frames[-1]) for frames in reached), default=None),
         "objects": [
             {"id": i, "frames": len(session.frames_of(i)), "seen_on": written.seen.get(i, 0)}
+            | _estimate(scores.get(i))
             | ({"agreement": round(agreement[i], 4)} if agreement and i in agreement else {})
             | _evenness(session, i)
             for i in session.object_ids
@@ -412,6 +418,19 @@ def _finish(
     }
     outputs.write_summary(summary)
     return summary
+
+
+def _estimate(scores: FrameScores | None) -> dict[str, Any]:
+    """The model's own estimate of an object's masks, where it was followed to and is seen."""
+    if scores is None:
+        return {}
+    followed = np.flatnonzero(~scores.prompted & (scores.area > 0))
+    if not followed.size:
+        return {}
+    values = scores.predicted_iou[followed]
+    worst = int(values.argmin())
+    told = {"mean": round(float(values.mean()), 4), "min": round(float(values[worst]), 4)}
+    return {"predicted_iou": told | {"min_frame": int(scores.frames[followed[worst]])}}
 
 
 def _evenness(session: Session, object_id: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from stacksam.io.ctc import write_ctc
 from stacksam.io.geff import write_geff
 from stacksam.io.label_stack import LabelStack
 from stacksam.io.labels import write_labels_ome_zarr, write_labels_tiff
-from stacksam.io.measurements import RawFrames, write_measurements
+from stacksam.io.measurements import FrameEstimates, RawFrames, write_measurements
 from stacksam.io.trackmate import write_trackmate
 from stacksam.io.volumes import write_nifti, write_nrrd
 
@@ -54,6 +54,8 @@ class Results:
         Where the labels lie on other axes of the image.
     name : str
         Of the labels inside of an image.
+    predicted_iou : callable, optional
+        Gives what the network thought of its masks on a frame, by object id, for measurements.
     """
 
     labels: LabelStack
@@ -63,6 +65,7 @@ class Results:
     affine: ArrayLike | None = None
     at: Mapping[str, int] = field(default_factory=dict)
     name: str = "stacksam"
+    predicted_iou: FrameEstimates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,14 @@ def _nrrd(path: Path, results: Results, overwrite: bool) -> Path:
 
 
 def _table(path: Path, results: Results, overwrite: bool) -> Path:
-    return write_measurements(path, results.labels, results.lineage, raw=results.raw, overwrite=overwrite)
+    return write_measurements(
+        path,
+        results.labels,
+        results.lineage,
+        raw=results.raw,
+        predicted_iou=results.predicted_iou,
+        overwrite=overwrite,
+    )
 
 
 _PIXELS: tuple[Keeps, ...] = ("labels", "spacing")

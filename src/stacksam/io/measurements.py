@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,10 +26,13 @@ from stacksam.io.lineage import generations, parents
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Columns", "RawFrames", "measure", "write_measurements"]
+__all__ = ["Columns", "FrameEstimates", "RawFrames", "measure", "write_measurements"]
 
 RawFrames: TypeAlias = Callable[[int], NDArray[Any]]
 """Gives the (H, W) or (H, W, C) values of a frame as they are in the file."""
+
+FrameEstimates: TypeAlias = Callable[[int], Mapping[int, float]]
+"""Gives the predicted IoU of the objects of a frame, by id."""
 
 Columns: TypeAlias = dict[str, Any]
 """Name of a column -> its values, an array or a list."""
@@ -56,7 +59,11 @@ _ROWS_TOGETHER = 50_000  # of a Parquet file, which packs columns of many rows b
 
 
 def measure(
-    labels: LabelStack, lineage: nx.DiGraph | None = None, *, raw: RawFrames | None = None
+    labels: LabelStack,
+    lineage: nx.DiGraph | None = None,
+    *,
+    raw: RawFrames | None = None,
+    predicted_iou: FrameEstimates | None = None,
 ) -> Iterator[Columns]:
     """Measure the objects of one frame after the other.
 
@@ -67,6 +74,8 @@ def measure(
         Edges from parent to daughter.
     raw : callable, optional
         The image, for intensities; of every channel.
+    predicted_iou : callable, optional
+        What the network thought of its masks, 0 to 1; objects that it does not tell of get NaN.
 
     Yields
     ------
@@ -76,7 +85,7 @@ def measure(
         physical, ``bbox_...`` half-open pixels. In a time-lapse ``displacement`` is the way from the last
         frame that showed the object, ``speed`` that by the time between, and ``path_length`` the way since
         its first. In a z-stack ``volume`` is that of the whole object. ``parent`` is 0 where there is none,
-        ``generation`` the number of divisions before.
+        ``generation`` the number of divisions before; ``predicted_iou`` is there only if it is given.
 
     Raises
     ------
@@ -104,6 +113,9 @@ def measure(
             "time" if through_time else "depth": np.full(len(ids), number * step),
             **columns,
         }
+        if predicted_iou is not None:
+            estimates = predicted_iou(number)
+            table["predicted_iou"] = np.array([estimates.get(i, math.nan) for i in ids], float)
         if through_time:
             table |= _motion(ids, number, step, columns, trail)
         else:
@@ -124,6 +136,7 @@ def write_measurements(
     lineage: nx.DiGraph | None = None,
     *,
     raw: RawFrames | None = None,
+    predicted_iou: FrameEstimates | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write measurements as CSV (UTF-8, a header line, empty where there is no value) or Parquet.
@@ -132,7 +145,7 @@ def write_measurements(
     ----------
     path : path
         File to write, ``.csv`` or ``.parquet``; its folder must exist.
-    labels, lineage, raw
+    labels, lineage, raw, predicted_iou
         As for :func:`measure`, which says what the columns are.
     overwrite : bool
         Whether an existing file may be replaced.
@@ -156,7 +169,7 @@ def write_measurements(
     if write is _write_parquet:
         needed("pyarrow.parquet", "pyarrow", "formats")
     with complete_or_nothing(target, overwrite) as temporary:
-        write(temporary, measure(labels, lineage, raw=raw))
+        write(temporary, measure(labels, lineage, raw=raw, predicted_iou=predicted_iou))
     return target
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stacksam.errors import InputError
 from stacksam.io.formats import FORMATS, ResultFormat, Results
 from stacksam.io.label_stack import LabelStack
+from stacksam.session.scores import estimates_by_frame
 
 if TYPE_CHECKING:
     from stacksam.session.session import Session
@@ -169,7 +170,16 @@ def write_format(
     lineage = session.lineage.subgraph(labels.survey.keys())
     image = stack.opened.get("source")
     known = image if isinstance(image, str) else None
-    one.write(place.given, Results(labels, lineage, raw=stack.raw, image=known, at=stack.at), overwrite)
+    estimates = estimates_by_frame(session.all_scores())
+    results = Results(
+        labels,
+        lineage,
+        raw=stack.raw,
+        image=known,
+        at=stack.at,
+        predicted_iou=lambda frame: estimates.get(frame, {}),
+    )
+    one.write(place.given, results, overwrite)
 
 
 def _unread(_frame: int) -> NDArray[Any]:

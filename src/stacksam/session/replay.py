@@ -118,7 +118,12 @@ def read_session(path: Path) -> dict[str, Any]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise SessionFileError(
+            f"session file {path} cannot be read: {error.strerror or error}; give the session.json of a "
+            "results folder"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise SessionFileError(f"session file {path} cannot be read: {error}") from error
     if not isinstance(data, dict) or data.get("format") != "stacksam-session":
         raise SessionFileError(f"{path} is no session file of stacksam")

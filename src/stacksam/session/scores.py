@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stacksam.errors import SessionFileError
 
-__all__ = ["FrameScores", "scores_of"]
+__all__ = ["FrameScores", "estimates_by_frame", "scores_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +64,15 @@ def scores_of(rows: Sequence[tuple[Any, ...]]) -> dict[int, FrameScores]:
         If a row is damaged.
     """
     return {object_id: frame_scores(object_id, list(own)) for object_id, own in groupby(rows, itemgetter(0))}
+
+
+def estimates_by_frame(scores: Mapping[int, FrameScores]) -> dict[int, dict[int, float]]:
+    """Predicted IoU by frame and object id, of frames with a result."""
+    found: dict[int, dict[int, float]] = {}
+    for object_id, own in scores.items():
+        for frame, value in zip(own.frames.tolist(), own.predicted_iou.tolist(), strict=True):
+            found.setdefault(frame, {})[object_id] = value
+    return found
 
 
 def frame_scores(object_id: int, rows: Sequence[tuple[Any, ...]]) -> FrameScores:
