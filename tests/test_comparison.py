@@ -152,6 +152,23 @@ def test_missed_and_extra_objects():
     assert (missed.reference_id, missed.label_id, missed.label_pixels, missed.jf) == (4, None, 0, 0)
 
 
+def test_some_objects_of_the_reference():
+    """The others are background: nobody is blamed for not having followed them."""
+    reference = lapse()
+    followed = np.where(reference == 4, reference, 0)
+    assert compare(followed, reference).total.jf == 0.25
+    found = compare(followed, reference, objects=[4], reference_lineage=LINEAGE)
+    assert (found.total.objects, found.total.jf, found.chosen, found.ctc.tra) == (1, 1.0, (4,), 1.0)
+    assert ": 1 chosen object, 1 matched by overlap, 0 too many" in format_comparison(found)
+    assert found.detection[0].false_negatives == 0
+    more = compare(reference, reference, objects=(1, 2, 3), lineage=LINEAGE, reference_lineage=LINEAGE)
+    assert (more.extra, more.tracking.divisions.f1) == ((4,), 1.0)
+    with pytest.raises(InputError, match="has no object 8, 9; give ids that it has"):
+        compare(followed, reference, objects=[4, 9, 8])
+    with pytest.raises(InputError, match="give ids of the reference, from 1 on"):
+        compare(followed, reference, objects=[0, 4])
+
+
 def test_lineages_are_compared():
     found = compare(lapse(), lapse(), lineage=LINEAGE, reference_lineage=LINEAGE)
     assert found.tracking.divisions.f1 == found.ctc.tra == 1
@@ -204,7 +221,9 @@ def test_an_empty_reference_is_told_and_empty_labels_are_not_an_error():
 
 def test_time_and_depth_are_not_mixed_up():
     stack = open_image(lapse(), axes="zyx")
-    with pytest.raises(InputError, match=r"axes zyx and the reference .* tyx, both of shape"):
+    with pytest.raises(
+        InputError, match=r"axes zyx and the reference .* tyx, both .* --axes zyx or --axes tyx"
+    ):
         compare(stack, lapse())
 
 
@@ -430,6 +449,8 @@ def test_the_worst_cases_show_both_outlines():
         (2, "--match does not go with --suite", ["--suite", "--match", "ids"]),
         (2, "LABELS does not go with --suite", ["--suite", "result.tif"]),
         (2, "--image is given without --out", ["result.tif", "truth.tif", "--image", "image.tif"]),
+        (2, "--objects a: give ids: 1,5,8", ["result.tif", "truth.tif", "--objects", "a"]),
+        (2, "has no object 77", ["result.tif", "truth.tif", "--objects", "77"]),
         (2, "nowhere.tif", ["nowhere.tif", "truth.tif"]),
         (2, "broken.tif holds no image", ["broken.tif", "truth.tif"]),
         (2, r"image .*small.tif has shape", ["result.tif", "truth.tif", "-o", "r", "--image", "small.tif"]),

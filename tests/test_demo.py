@@ -66,6 +66,9 @@ def perfect(monkeypatch):
         def lineage(self):
             return nx.DiGraph()
 
+        def all_scores(self):
+            return {}
+
         def save(self, path):
             path.write_text("{}")
             return path
@@ -91,6 +94,8 @@ def test_a_perfect_model_gets_perfect_figures(perfect, tmp_path):
     assert "one click each on frame 0, followed forwards through 24 frames" in text
     assert "mean                  1.00                1.00" in text
     assert "stacksam segment" in text
+    assert "cell 1 divides on frame 13" in text
+    assert text.count("the frames on which the truth or the result has the cell") == 2
 
     with pytest.raises(StorageError, match="--overwrite"):
         run_demo(tmp_path / "demo", perfect)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stacksam.errors import InputError, StorageError
 from stacksam.overview import Mark, choose_frames, colour_of, overview, save_overview
+from stacksam.overview_tile import Tile
 
 
 @pytest.fixture
@@ -85,6 +86,28 @@ def test_objects_have_their_colour_and_prompts_are_marked(scene):
     tile = near(marked, accent)[:, 2 * width : 3 * width]
     assert tile.sum() > 300
     assert near(marked, accent)[:, : 2 * width - 20].sum() == 0
+
+
+@pytest.mark.parametrize("size", [20, 5])
+@pytest.mark.parametrize("click", [None, (40.0, 60.0)])
+def test_a_number_is_on_its_object_where_it_fits(size, click):
+    """And hides no click; else it is beside it."""
+    y, x = np.mgrid[:96, :128]
+    labels = (np.hypot(y - 40, x - 60) < size).astype(np.int32)
+    tile = Tile(np.full((96, 128, 3), 90, np.uint8), (256, 192), (0, 0))
+    tile.draw_objects(labels)
+    if click is not None:
+        tile.draw_marks([Mark(0, 1, click)])
+    before = tile.finished()
+    picture = before.copy()
+    tile.write_ids(picture)
+    changed = (np.asarray(picture) != np.asarray(before)).any(axis=-1)
+    on_it = labels.repeat(2, axis=0).repeat(2, axis=1)[changed].astype(bool)
+    assert changed.sum() > 50
+    if size == 20 and click is None:
+        assert on_it.all()
+    else:
+        assert not on_it.any()
 
 
 def test_truth_is_drawn_in_white_dashes(scene):

@@ -14,6 +14,7 @@ from stacksam.cli_options import (
     ModelOption,
     OverwriteOption,
     QuietOption,
+    numbers,
     option,
     reporter,
     show,
@@ -74,6 +75,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
     match: Annotated[
         MatchBy, option("--match", about="Which object is which: by overlap, or equal ids.", panel=_C)
     ] = MatchBy.OVERLAP,
+    objects: Annotated[
+        str | None,
+        option("--objects", about="Only these of the reference: 1,5,8", panel=_C, metavar="IDS"),
+    ] = None,
     counted: Annotated[
         CountedFrames,
         option("--count", about="Frames of J and F: those that show the object, or DAVIS's.", panel=_C),
@@ -154,6 +159,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
         raise InputError("--image is given without --out; the picture goes to that folder")
     graphs: list[nx.DiGraph | None] = [read_lineage(p) if p else None for p in (lineage, reference_lineage)]
     computed, truth = open_planes(labels, axes), open_planes(reference, axes)
+    chosen = None if objects is None else numbers("--objects", objects, int, form="ids: 1,5,8")
     behind = _opened(image, axes)
     if behind is not None:
         check_image(behind, computed)
@@ -168,6 +174,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
             lineage=graphs[0],
             reference_lineage=graphs[1],
             ctc=ctc,
+            objects=chosen,
             progress=step.reach,
         )
     if out is not None:
@@ -194,6 +201,7 @@ _OF_COMPARISON = {
     "lineage": "--lineage",
     "reference_lineage": "--reference-lineage",
     "match": "--match",
+    "objects": "--objects",
     "counted": "--count",
     "ctc": "--ctc",
     "image": "--image",

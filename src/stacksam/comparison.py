@@ -13,7 +13,8 @@ Run it with ``stacksam evaluate LABELS REFERENCE``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -70,6 +71,7 @@ def compare(
     reference_lineage: nx.DiGraph | None = None,
     ctc: bool | None = None,
     axes: str | None = None,
+    objects: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare labels with a reference.
@@ -92,14 +94,16 @@ def compare(
         a lineage, it has to be.
     axes : str, optional
         Meaning of the dimensions of both, where the files do not tell or are wrong.
+    objects : collection of int, optional
+        Ids of the reference to compare with; its other objects count as background. All by default.
     progress : callable, optional
         ``progress(done, total)``, in planes; each is read twice.
 
     Raises
     ------
     InputError
-        If shapes or axes differ, ids cannot be, a lineage does not fit its labels, the reference is empty, or
-        an option is unknown.
+        If shapes or axes differ, ids cannot be, a lineage does not fit its labels, the reference is empty or
+        lacks an object that was asked for, or an option is unknown.
     StackError
         If something cannot be read, or holds no labels.
     """
@@ -109,9 +113,15 @@ def compare(
         raise InputError(f"counted is {counted!r}; choose from {', '.join(COUNTED)}")
     computed, truth = open_planes(labels, axes), open_planes(reference, axes)
     _check_alike(computed, truth)
+    if objects is not None:
+        truth, reference_lineage = _only(truth, reference_lineage, objects)
     pair = _Pair(computed, truth, progress)
     times, sequence = pair.count()
     total = add_up(times)
+    if objects is not None and (absent := sorted(set(objects) - set(total.reference.tolist()))):
+        raise InputError(
+            f"the reference {truth.name} has no object {', '.join(map(str, absent))}; give ids that it has"
+        )
     if not total.reference.size:
         raise InputError(f"the reference {truth.name} has no object: all its pixels are 0")
     lineage = _checked_lineage(lineage, computed, [t.labels for t in times], "labels")
@@ -123,7 +133,7 @@ def compare(
     partners = match_objects(total, match)
     j = _j_values(sequence, total, partners)
     f = pair.boundaries(total.reference.tolist(), partners)
-    objects = _objects(total, partners, j, f, counted, moving=pair.axis == "t")
+    compared = _objects(total, partners, j, f, counted, moving=pair.axis == "t")
     matched = set(partners.values())
     detected = tuple(detection_measures(times, threshold) for threshold in AP_THRESHOLDS)
     return Comparison(
@@ -134,9 +144,10 @@ def compare(
         sequence=pair.axis,
         match=match,
         counted=counted,
-        objects=objects,
+        chosen=None if objects is None else tuple(sorted(set(objects))),
+        objects=compared,
         extra=tuple(i for i in total.labels.tolist() if i not in matched),
-        total=_totals(total, objects),
+        total=_totals(total, compared),
         detection=detected,
         mean_ap=nan_mean([each.ap for each in detected]),
         panoptic=panoptic_quality(times),
@@ -246,6 +257,28 @@ def _check_alike(labels: Planes, reference: Planes) -> None:
             f"{reference.axes}, both of shape {labels.shape}; say which is meant, with --axes {labels.axes} "
             f"or --axes {reference.axes} (in Python axes=)"
         )
+
+
+def _only(
+    reference: Planes, lineage: nx.DiGraph | None, objects: Collection[int]
+) -> tuple[Planes, nx.DiGraph | None]:
+    """The reference with some of its objects, and what a lineage tells of them.
+
+    Other masks for SEG have all objects, and are left out with the rest.
+    """
+    wanted = np.array(sorted(set(objects)), np.int64)
+    if not wanted.size or wanted[0] < 1:
+        raise InputError(f"objects are {wanted.tolist()}; give ids of the reference, from 1 on")
+
+    def read(time: int, plane: int) -> NDArray[Any]:
+        labels = reference.read(time, plane)
+        return np.where(np.isin(labels, wanted), labels, 0)
+
+    def part(graph: nx.DiGraph | None) -> nx.DiGraph | None:
+        return None if graph is None else graph.subgraph(wanted.tolist())
+
+    chosen = replace(reference, read=read, lineage=part(reference.lineage), check=None, segmentation=())
+    return chosen, part(lineage)
 
 
 def _boxes(plane: NDArray[Any]) -> dict[int, _Box]:

@@ -221,9 +221,12 @@ def _head(c: Comparison) -> str:
     total = c.total
     shape = " × ".join(map(str, c.shape))
     how = "overlap" if c.match == "overlap" else "equal ids"
+    number = (
+        f"{total.objects} {'' if c.chosen is None else 'chosen '}object{'s' if total.objects != 1 else ''}"
+    )
     return (
-        f"{c.labels} against {c.reference}, {c.axes} {shape}: {total.objects} objects, {total.matched} "
-        f"matched by {how}, {total.extra} too many"
+        f"{c.labels} against {c.reference}, {c.axes} {shape}: {number}, {total.matched} matched by {how}, "
+        f"{total.extra} too many"
     )
 
 

@@ -104,6 +104,8 @@ class Comparison:
         The axis that frames of J and F lie along.
     match, counted : str
         As asked for.
+    chosen : tuple of int or None
+        Ids of the reference that were asked for; None for all.
     objects : tuple of ObjectComparison
         In order of the reference's ids.
     extra : tuple of int
@@ -128,6 +130,7 @@ class Comparison:
     sequence: str
     match: str
     counted: str
+    chosen: tuple[int, ...] | None
     objects: tuple[ObjectComparison, ...]
     extra: tuple[int, ...]
     total: Totals

@@ -41,12 +41,20 @@ class _Case:
     direction: Literal["forward", "backward", "both"]
     # The truth gives daughter cells new ids: their mother is scored up to the frame where she divides.
     until: Mapping[int, int] = field(default_factory=dict)
+    note: str = ""
 
 
 _SHOWN_WELL = 300  # pixels
 
 _CASES = (
-    _Case("timelapse", "click", frames=(0,), direction="forward", until={1: 13}),
+    _Case(
+        "timelapse",
+        "click",
+        frames=(0,),
+        direction="forward",
+        until={1: 13},
+        note="cell 1 divides on frame 13 and is counted up to frame 12; what is followed then are daughters",
+    ),
     _Case("zstack", "box", frames=(11, 6, 18), direction="both"),
 )
 
@@ -77,6 +85,8 @@ class DemoResult:
     ----------
     name, story : str
         Name of the sample, and what was done, in words.
+    note : str
+        What to know of the figures besides.
     objects : tuple of DemoObject
     files : dict of str to str
     seconds : float
@@ -87,6 +97,7 @@ class DemoResult:
     objects: tuple[DemoObject, ...]
     files: dict[str, str]
     seconds: float
+    note: str = ""
 
     @property
     def prompted(self) -> float:
@@ -153,6 +164,8 @@ def format_demo(results: tuple[DemoResult, ...]) -> str:
         lines.append("  object   IoU, prompted frame   IoU, other frames")
         lines += [f"  {o.object_id:>6}   {o.prompted:>19.2f}   {o.tracked:>17.2f}" for o in result.objects]
         lines += [f"  {'mean':>6}   {result.prompted:>19.2f}   {result.tracked:>17.2f}", ""]
+        lines.append("  IoU: mean over the frames on which the truth or the result has the cell")
+        lines += [f"  {result.note}", ""] if result.note else [""]
         lines += [f"  {kind:<10} {path}" for kind, path in result.files.items()]
         lines.append("")
     lines += [
@@ -183,14 +196,14 @@ def _run(case: _Case, place: Outputs, model: Model, report: Reporter) -> DemoRes
                 "title": f"{case.name} · {len(prompts)} cells from one {case.kind} each",
                 "subtitle": f"model {Path(model.name).name} · dashed white: the truth · "
                 f"mean IoU {mean:.2f} on frames that were not prompted",
-                "truth": truth.labels.__getitem__,
+                "truth": truth.all.__getitem__,
                 "notes": truth.notes(found),
             }
 
         summary = follow(
             stack, model, prompts, place, direction=case.direction, report=report, inspect=inspect
         )
-    return DemoResult(case.name, story, tuple(objects), summary["files"], summary["seconds"])
+    return DemoResult(case.name, story, tuple(objects), summary["files"], summary["seconds"], case.note)
 
 
 class _Truth:
@@ -205,6 +218,7 @@ class _Truth:
             for object_id, size in zip(ids.tolist(), sizes.tolist(), strict=True):
                 if object_id and size >= _SHOWN_WELL:
                     self.prompted.setdefault(object_id, frame)
+        self.all = labels  # to be drawn: daughters, too, which nobody prompted
         self.labels = np.where(np.isin(labels, list(self.prompted)), labels, 0)
 
     def prompts(self) -> list[Given]:

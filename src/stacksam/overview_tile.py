@@ -71,6 +71,7 @@ class Tile:
         self._draw = ImageDraw.Draw(self._layer, "RGBA")
         self._labels: NDArray[Any] = np.zeros(picture.shape[:2], int)
         self._objects: list[_Object] = []
+        self._marked: list[tuple[float, float]] = []  # (x, y) of clicks, in pixels of the picture
 
     def draw_objects(self, labels: NDArray[Any]) -> None:
         """A faint fill and a crisp outline for each object."""
@@ -101,6 +102,7 @@ class Tile:
                     self._draw.line(dash, fill=(*ACCENT, 255), width=round(1.5 * _FINE))
                 continue
             ((x, y),) = self._at(place)
+            self._marked.append((x / _FINE, y / _FINE))
             for width, colour in ((4 * _FINE, dark), (2 * _FINE, (*ACCENT, 255))):
                 over = (width - 2 * _FINE) // 2
                 self._draw.line((x - arm - over, y, x + arm + over, y), fill=colour, width=width)
@@ -112,7 +114,10 @@ class Tile:
         return self._layer.resize(self._picture.size, Image.Resampling.BOX)
 
     def write_ids(self, picture: Image.Image) -> None:
-        """The number of each object beside it, in its colour; among many, only where there is room."""
+        """The number of each object, in its colour: on it if it fits there and hides no click.
+
+        Else it is beside it, where it may seem to be the neighbour's; among many only where there is room.
+        """
         draw = ImageDraw.Draw(picture, "RGBA")
         crowded = len(self._objects) > _CROWD
         points = 11 if crowded else 14
@@ -120,7 +125,9 @@ class Tile:
         for object_id, mask, corner in self._objects:
             text = str(object_id)
             size = text_width(text, points) + 4, points + 2
-            places = self._beside(mask, corner, size, picture.size)
+            places = self._inside(mask, corner, size, object_id) + self._beside(
+                mask, corner, size, picture.size
+            )
             free = [place for place in places if self._is_free(place, object_id, taken)]
             if not free and crowded:
                 continue
@@ -128,6 +135,25 @@ class Tile:
             taken.append(place)
             draw.rounded_rectangle((left, top, right - 1, bottom - 1), 4, fill=(14, 15, 20, 150))
             write(draw, (left + 2, top - 1), text, points, colour_of(object_id))
+
+    def _inside(
+        self, mask: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int], object_id: int
+    ) -> list[tuple[int, int, int, int]]:
+        """The box for a number where the object is widest, if all of it lies there and none on a click."""
+        zoom_x, zoom_y = self._zoom
+        deep = ndimage.distance_transform_edt(mask)
+        row, column = np.unravel_index(int(deep.argmax()), mask.shape)
+        (width, height), x = size, (column + 0.5 + corner[1]) * zoom_x
+        left, top = round(x - width / 2), round((row + 0.5 + corner[0]) * zoom_y - height / 2)
+        right, bottom = left + width, top + height
+        rows = slice(max(math.floor(top / zoom_y), 0), math.ceil(bottom / zoom_y))
+        columns = slice(max(math.floor(left / zoom_x), 0), math.ceil(right / zoom_x))
+        under = self._labels[rows, columns]
+        arm = 8  # of a click's cross
+        clear = all(
+            x + arm < left or right < x - arm or y + arm < top or bottom < y - arm for x, y in self._marked
+        )
+        return [(left, top, right, bottom)] if clear and (under == object_id).all() else []
 
     def _beside(
         self, mask: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int], room: tuple[int, int]
