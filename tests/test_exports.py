@@ -107,6 +107,7 @@ def make_session(path, array, dirty=()):
         store_frame(store, number, frame)
     with sqlite3.connect(path / "results.sqlite") as file:
         file.execute("CREATE TABLE dirty (frame INTEGER PRIMARY KEY)")
+        file.execute("CREATE TABLE records (object_id, frame, iou)")
         file.execute("CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT)")
         file.executemany("INSERT INTO dirty VALUES (?)", [(frame,) for frame in dirty])
     file.close()

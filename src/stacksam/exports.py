@@ -219,7 +219,7 @@ def _of_session(session: Path) -> tuple[nx.DiGraph, dict[int, dict[int, float]]]
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as file:
             behind = file.execute("SELECT COUNT(*) FROM dirty").fetchone()[0]
             links = file.execute("SELECT key, value FROM state WHERE key LIKE 'parent:%'").fetchall()
-            scored = file.execute("SELECT frame, object_id, predicted_iou FROM records").fetchall()
+            scored = file.execute("SELECT frame, object_id, iou FROM records").fetchall()
     except sqlite3.Error as error:
         raise SessionFileError(
             f"cannot read {path}: {error}; if a program has the session open, close it there first"

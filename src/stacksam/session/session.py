@@ -274,7 +274,7 @@ class Session(Family):
         return None if record is None else Update.of(record)
 
     def mask(self, object_id: int, frame: int) -> NDArray[np.bool_]:
-        """The mask (H, W) of one object on one frame; all False where there is no result."""
+        """The mask (H, W) of one object on one frame; all False without a result, as for an unknown id."""
         update = self.update(object_id, frame)
         if update is None:
             return np.zeros(self.stack.frame_shape, bool)
@@ -320,7 +320,10 @@ class Session(Family):
         return compose(records, (0, 0, *self.stack.frame_shape))
 
     def scores(self, object_id: int) -> FrameScores:
-        """Figures of the object on every frame with a result, without a look at the masks."""
+        """Figures of the object on every frame with a result, without a look at the masks.
+
+        An id that no object has is not an error, as for `frames_of` and `mask`: there are no frames then.
+        """
         number = check_object_id(object_id)
         return frame_scores(number, self._store.scored(number))
 
