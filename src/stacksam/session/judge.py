@@ -14,7 +14,18 @@ from stacksam.session.canvas import WINDOW_SIDE, View, object_size
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
-__all__ = ["LOGIT_LIMIT", "gone", "heed", "likeliest", "obedience", "overlap", "stability", "trust", "worth"]
+__all__ = [
+    "LOGIT_LIMIT",
+    "belief",
+    "gone",
+    "heed",
+    "likeliest",
+    "obedience",
+    "overlap",
+    "stability",
+    "trust",
+    "worth",
+]
 
 LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
 
@@ -77,6 +88,11 @@ def obedience(record: Record, previous: Record, prompts: Sequence[Point | Box]) 
     if not record.mask.any():
         return -1, 0.0
     return heed(record, prompts), record.predicted_iou + 0.5 * overlap(record, previous)
+
+
+def belief(record: Record) -> float:
+    """How far an answer is believed in: its predicted IoU, and how stable its mask is."""
+    return record.predicted_iou + 0.25 * stability(record.logits) if record.mask.any() else -1.0
 
 
 def heed(record: Record, prompts: Sequence[Point | Box]) -> int:

@@ -23,7 +23,17 @@ from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
 from stacksam.session.ends import Ends
-from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust, worth
+from stacksam.session.judge import (
+    LOGIT_LIMIT,
+    belief,
+    gone,
+    heed,
+    likeliest,
+    obedience,
+    overlap,
+    trust,
+    worth,
+)
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.native import SIDES, NativeCanvas, centred
@@ -42,6 +52,8 @@ __all__ = ["Predictor", "Request", "Settings"]
 _F = TypeVar("_F", np.float16, np.float32)
 
 _PAINTED = 10.0  # logit inside a mask that is given, as that of a mask prompt
+_CLOSE = 3.2  # side of the window of a closer look, in object sizes
+_ANEW = 0.3  # how much better an answer from anew has to be than a corrected one
 _LOOKS = 3  # at most, for the scale of an object that was clicked on
 _PROMPT_MARGIN = 0.125  # share of a window; a prompt nearer to its border is read on the whole canvas
 
@@ -389,8 +401,61 @@ class Predictor:
             answers.sort(key=lambda one: obedience(one, previous, said), reverse=True)
             return answers[: 3 if all_three else 1]
         if guess is not None and not all_three:  # of the readings of a click, the one that the search found
-            return [max(answers, key=lambda one: overlap(one, guess))]
-        return answers
+            answers = [max(answers, key=lambda one: overlap(one, guess))]
+        if not self.model.windowed:
+            return answers
+        if previous is not None and not all_three and self._is_searched(prompts, None):
+            answers = [self._or_anew(answers[0], said, near)]
+        sized = len(said) > 1 or isinstance(last, Box)
+        return [self._closer(one, said) for one in answers] if sized else answers
+
+    def _or_anew(self, corrected: Record, prompts: Sequence[Point | Box], near: Record | None) -> Record:
+        """A corrected answer, or one to all clicks anew where that heeds more of them or is believed more.
+
+        What a first click was taken for may be of quite another size than the object; a correction of that
+        stays in its window.
+        """
+        object_id, frame = corrected.object_id, corrected.frame
+        view, guess, answers = self._search(object_id, frame, prompts, near)
+        if guess is None:
+            return corrected
+        if not answers:
+            masks = self._decode(frame, view, prompts, None, None, object_id, all_three=True)
+            answers = [self._record(object_id, frame, view, masks, 0, k, prompted=True) for k in range(3)]
+        anew = max(answers, key=lambda one: overlap(one, guess))
+        heeded = heed(anew, prompts) - heed(corrected, prompts)
+        better = heeded > 0 or (heeded == 0 and belief(anew) > belief(corrected) + _ANEW)
+        return anew if better else corrected
+
+    def _closer(self, record: Record, prompts: Sequence[Point | Box]) -> Record:
+        """The mask of a prompted object in finer pixels, from a window that it fills more of.
+
+        View and pointer stay those of the window that the object is
+        followed in, and so do logits, which memories are made of.
+        """
+        if not record.mask.any():
+            return record
+        y0, x0, y1, x1 = record.bbox
+        view = self._windows.at(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), _CLOSE * object_size(record.mask))
+        if not all(view.contains(yx) for p in prompts for yx in corners(p)):
+            return record
+        masks = self._decode(record.frame, view, prompts, record, None, record.object_id, all_three=False)
+        closer = self._record(record.object_id, record.frame, view, masks, 0, 0, prompted=True)
+        if heed(closer, prompts) < heed(record, prompts) or self._is_cut(closer):
+            return record
+        if closer.predicted_iou < record.predicted_iou or not closer.mask.any():
+            return record
+        logits = view.carry(closer.logits.astype(np.float32), record.view)
+        return replace(
+            record, mask=closer.mask, bbox=closer.bbox, logits=logits, predicted_iou=closer.predicted_iou
+        )
+
+    def _is_cut(self, record: Record) -> bool:
+        """Whether a mask reaches a border of its window that is none of the frame."""
+        y, x, height, width = record.view.span
+        top, left, bottom, right = record.bbox
+        rows, columns = self.stack.frame_shape
+        return 0 < top <= y or 0 < left <= x or y + height <= bottom < rows or x + width <= right < columns
 
     @quiet
     def painted(self, frame: int, masks: Sequence[Mask]) -> list[Record]:
@@ -457,9 +522,9 @@ class Predictor:
                     return masks.beside(decode(network.unconditioned(features)))
         return masks if all_three else masks.best()
 
-    def _is_searched(self, prompts: Sequence[Point | Box], previous: Record | None) -> bool:
+    def _is_searched(self, prompts: Sequence[Prompt], previous: Record | None) -> bool:
         """Whether clicks are all that tells where, and how large, the object is."""
-        return self.model.windowed and previous is None and not any(isinstance(p, Box) for p in prompts)
+        return self.model.windowed and previous is None and all(isinstance(p, Point) for p in prompts)
 
     def _prompt_view(
         self,
