@@ -40,7 +40,7 @@ def recipe(repo_root: Path) -> Iterator[Callable[[str], ModuleType]]:
     finally:
         sys.path[:] = path
         for name in set(sys.modules) - before:
-            if name.partition(".")[0] in {"synth", "clips", "train", "calibrate"}:
+            if name.partition(".")[0] in {"synth", "clips", "peers", "train", "calibrate"}:
                 del sys.modules[name]
 
 

@@ -49,8 +49,11 @@ def train(recipe: Callable[[str], ModuleType]) -> ModuleType:
     return module
 
 
-def start(run: Path, changed: dict[str, Any] | None = None) -> subprocess.Popen[str]:
-    """Begin a run, or go on with one. It leads a group of processes: its workers can be killed with it."""
+def start(run: Path, changed: dict[str, Any] | None = None, before: str = "") -> subprocess.Popen[str]:
+    """Begin a run, or go on with one, after some lines of code.
+
+    It leads a group of processes: its workers can be killed with it.
+    """
     options = {
         "--steps": STEPS,
         "--frames": 8,
@@ -62,7 +65,7 @@ def start(run: Path, changed: dict[str, Any] | None = None) -> subprocess.Popen[
     options |= {"--save-every": 1, "--rate": 1e-2, "--run": run, "--device": "cpu"}
     options |= changed or {}
     words = [str(word) for pair in options.items() for word in pair]
-    command = [sys.executable, "-c", f"{PROGRAM}\ntrain.main()", *words]
+    command = [sys.executable, "-c", f"{PROGRAM}\n{before}\ntrain.main()", *words]
     paths = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
         command,
@@ -175,3 +178,49 @@ def test_processes_that_train_together_end_together(tmp_path):
     said = finish(start(tmp_path / "run", {"--processes": 2, "--steps": 10**6, "--seconds": 6}))
     assert "Traceback" not in said
     assert (tmp_path / "run" / "checked.json").exists()
+
+
+FIRST_FAILS = """
+def broken(*arguments):
+    raise ValueError("the checks are broken")
+train.check = broken
+"""
+OTHER_FAILS = """
+class Broken(train.Workers):
+    def __init__(self, seed, count):
+        if seed[2] == 1:
+            raise ValueError("no clips here")
+        super().__init__(seed, count)
+train.Workers = Broken
+"""
+OTHER_IS_KILLED = """
+import os
+class Killed(train.Trainer):
+    def train_step(self, pool):
+        if self.peers.rank == 1:
+            os._exit(7)
+        return super().train_step(pool)
+train.Trainer = Killed
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (FIRST_FAILS, ["the checks are broken"]),
+        (OTHER_FAILS, ["no clips here", "process 1 ended with exit code 1"]),  # the first still waits for it
+        (OTHER_IS_KILLED, ["process 1 ended with exit code 7"]),
+    ],
+    ids=["first", "other", "killed"],
+)
+def test_a_process_that_fails_ends_the_others(tmp_path, before, words):
+    process = start(tmp_path / "run", {"--processes": 2}, before)
+    try:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1, said
+        for word in words:
+            assert word in said
+        wait_for(lambda: not members(process.pid))
+    finally:
+        if members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -28,16 +28,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from clips import LENGTH, SIZE, Look, Pool, Samples, Workers, carry, deep_point, draw, render
+from peers import Peers, beside
 from stacksam.network.config import PRESETS
 from stacksam.network.sam2 import Features, Masks, Memories, Sam2
 
@@ -72,34 +74,6 @@ class Plan:
     frames: int = 384
     stills: float = 0.4
     save_every: float = 60.0
-
-
-class Peers:
-    """Processes that train one network together: each on clips of its own, all with the mean of gradients.
-
-    Two processes of one thread each do nearly twice as much as one of two, whose threads wait for each other
-    at every small operation.
-    """
-
-    def __init__(self, rank: int, count: int, meeting: Path) -> None:
-        self.rank, self.count = rank, count
-        if count > 1:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-            where = f"file://{meeting.resolve()}"
-            distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
-
-    def average(self, parameters: list[nn.Parameter], seconds: float) -> float:
-        """Put the mean of all processes in place of gradients; returns the seconds of the first process."""
-        if self.count == 1:
-            return seconds
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        told = grads[0].new_tensor([seconds * self.count if self.rank == 0 else 0.0])
-        flat = torch.cat([*(g.flatten() for g in grads), told])
-        distributed.all_reduce(flat)
-        flat /= self.count
-        for p, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
-            p.grad = part.view_as(p)
-        return float(flat[-1])
 
 
 class Trainer:
@@ -710,14 +684,8 @@ def main() -> None:
         args.rate = Plan.rate * math.sqrt(min(args.frames / Plan.frames, 1.0))
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "meeting").unlink(missing_ok=True)
-    others = [
-        mp.get_context("fork").Process(target=work, args=(args, rank)) for rank in range(1, args.processes)
-    ]
-    for other in others:
-        other.start()
-    work(args, 0)
-    for other in others:
-        other.join()
+    with beside(partial(work, args), args.processes):
+        work(args, 0)
 
 
 if __name__ == "__main__":
