@@ -175,7 +175,9 @@ def test_workers_of_a_killed_run_end(tmp_path):
 
 def test_processes_that_train_together_end_together(tmp_path):
     """By the clock of one of them: each has begun at its own time."""
-    said = finish(start(tmp_path / "run", {"--processes": 2, "--steps": 10**6, "--seconds": 6}))
+    said = finish(
+        start(tmp_path / "run", {"--processes": 2, "--frames": 16, "--steps": 10**6, "--seconds": 6})
+    )
     assert "Traceback" not in said
     assert (tmp_path / "run" / "checked.json").exists()
 
@@ -214,7 +216,7 @@ train.Trainer = Killed
     ids=["first", "other", "killed"],
 )
 def test_a_process_that_fails_ends_the_others(tmp_path, before, words):
-    process = start(tmp_path / "run", {"--processes": 2}, before)
+    process = start(tmp_path / "run", {"--processes": 2, "--frames": 16}, before)
     try:
         _, said = process.communicate(timeout=120)
         assert process.returncode == 1, said

@@ -26,7 +26,7 @@ import multiprocessing as mp
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -645,8 +645,8 @@ def work(args: argparse.Namespace, rank: int) -> None:
     log.info("%d steps, SHA-256 %s", trainer.step, export(trainer.average, run / "average.safetensors"))
 
 
-def main() -> None:
-    """Run from the command line."""
+def options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says, and what follows from it."""
     gpu, cores = torch.cuda.is_available(), os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints, weights and the log")
@@ -663,7 +663,9 @@ def main() -> None:
         "--looks", type=float, default=4.0, help="windows that are drawn from a clip on average, at least"
     )
     parser.add_argument(
-        "--processes", type=int, default=1 if gpu else cores, help="that train together, a core each"
+        "--processes",
+        type=int,
+        help=f"that train together, a core each, on a part of the batch of {LENGTH} frames or more",
     )
     parser.add_argument(
         "--workers", type=int, default=max(1, cores - 2) if gpu else 1, help="of each, which make clips"
@@ -672,16 +674,34 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--export", type=Path, help="write the averaged weights here and stop")
     parser.add_argument("--save-every", type=float, default=Plan.save_every, help="seconds to a checkpoint")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
+    if args.export:
+        return args
+    if math.isinf(args.seconds) and args.steps == 10**9:
+        parser.error("give --seconds or --steps")
+    if args.frames < LENGTH:
+        parser.error(f"--frames {args.frames}: a clip alone has {LENGTH}; give that many or more")
+    most = args.frames // LENGTH  # of whole clips: the batch is to be the one that the rate is for
+    if args.processes is None:
+        args.processes = 1 if gpu else min(cores, most)
+    if not 1 <= args.processes <= most:
+        parser.error(
+            f"--processes {args.processes}: a batch of {args.frames} frames is enough for 1 to {most}, of "
+            f"{LENGTH} frames each; give fewer processes, or more --frames"
+        )
+    if args.rate is None:  # the noise of small batches undoes what large ones have learned
+        args.rate = Plan.rate * math.sqrt(min(args.frames / Plan.frames, 1.0))
+    return args
+
+
+def main() -> None:
+    """Run from the command line."""
+    args = options()
     if args.export:
         trainer = Trainer(Plan(), torch.device("cpu"))
         trainer.load(args.run / "last.pt")
         print("SHA-256", export(trainer.average, args.export))
         return
-    if math.isinf(args.seconds) and args.steps == 10**9:
-        parser.error("give --seconds or --steps")
-    if args.rate is None:  # the noise of small batches undoes what large ones have learned
-        args.rate = Plan.rate * math.sqrt(min(args.frames / Plan.frames, 1.0))
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "meeting").unlink(missing_ok=True)
     with beside(partial(work, args), args.processes):
