@@ -312,7 +312,7 @@ def begin(kept: Path, model: Model, drawn: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        If there are sets of another model, of other weights or of nobody knows which, that are not drawn anew.
+        If there are sets of another model, of other weights or of unknown ones, that are not drawn anew.
     """
     own = {"name": model.name, "sha256": model.digest}
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"model": own, "sets": {}}

@@ -80,6 +80,8 @@ def test_a_fit_of_too_few_masks_is_refused(calibrate):
     for count in (0, 5):
         with pytest.raises(SystemExit, match=f"there are {count}; give more clips"):
             calibrate.fit_worth([0.5] * count, [0.5] * count, [1] * count)
+    with pytest.raises(SystemExit, match="up to 9 frames, and `worth` falls for 7"):
+        calibrate.fit_worth([0.5] * 40, [0.5] * 40, [9] * 40)
     with pytest.raises(SystemExit, match="no mask was shown"):
         calibrate.reliability([], [])
 
@@ -108,7 +110,7 @@ def test_coefficients_go_into_the_description_of_their_model_only(calibrate, mon
         assert model.followed_iou == (1.0, 0.0, 0.0)
         assert first == calibrate.CHECKED + calibrate.OWN_SEEDS + calibrate.EACH_SEED
         values = np.linspace(0.5, 0.9, 40)
-        return {"followed": (list(values), list(values - 0.1), [1] * 40)}
+        return {"followed": (list(values), list(values - 0.1), [7] * 40)}
 
     monkeypatch.setattr(calibrate, "load_model", lambda _: Other())
     monkeypatch.setattr(calibrate, "measure_iou", measured)
@@ -123,4 +125,4 @@ def test_coefficients_go_into_the_description_of_their_model_only(calibrate, mon
     calibrate.main(words)
     told = json.loads(path.read_text())
     assert told["image_size"] == 256
-    assert calibrate.worth(0.7, 1, tuple(told["followed_iou"])) == pytest.approx(0.6, abs=0.02)
+    assert calibrate.worth(0.7, 7, tuple(told["followed_iou"])) == pytest.approx(0.6, abs=0.02)

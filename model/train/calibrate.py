@@ -37,7 +37,7 @@ import synth
 from clips import LENGTH, SIZE
 from stacksam import Box, Mask, Point, Session, load_model, open_stack
 from stacksam.metrics import box_of, click_of, iou
-from stacksam.session.judge import worth
+from stacksam.session.judge import FITTED_DISTANCE, worth
 from stacksam.session.models import Model
 from train import CHECKED
 
@@ -176,6 +176,11 @@ def fit_worth(predicted: Sequence[float], true: Sequence[float], distance: Seque
     if len(predicted) < FITTED:
         raise SystemExit(
             f"a fit needs {FITTED} followed masks, and there are {len(predicted)}; give more clips"
+        )
+    if max(distance) != FITTED_DISTANCE:
+        raise SystemExit(
+            f"masks were followed for up to {max(distance)} frames, and `worth` falls for {FITTED_DISTANCE}; "
+            "change FITTED_DISTANCE in session/judge.py"
         )
 
     def error(coefficients: Floats) -> float:
