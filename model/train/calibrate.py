@@ -34,12 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "src")]
 
 import synth
+from checks import CHECKED
 from clips import LENGTH, SIZE
 from stacksam import Box, Mask, Point, Session, load_model, open_stack
 from stacksam.metrics import box_of, click_of, iou
 from stacksam.session.judge import FITTED_DISTANCE, worth
 from stacksam.session.models import Model
-from train import CHECKED
 
 BINS = 10
 OBJECTS = 4  # of a clip, at most
