@@ -33,7 +33,8 @@ from skimage.measure import find_contours
 from stacksam import load_model
 from stacksam.evaldata import Clip, Dataset, load_dataset
 from stacksam.evalprompts import METHODS, Masks
-from stacksam.evaluate import DATA_VARIABLE, ObjectScore, evaluate, session_runner
+from stacksam.evaluate import DATA_VARIABLE, evaluate, session_runner
+from stacksam.evaluation_result import ObjectScore
 from stacksam.metrics import iou
 from stacksam.session.models import Model
 
