@@ -220,7 +220,7 @@ running.Trainer = Killed
 def test_a_process_that_fails_ends_the_others(tmp_path, before, words):
     process = start(tmp_path / "run", {"--processes": 2, "--frames": 16}, before)
     try:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=240)
         assert process.returncode == 1, said
         for word in words:
             assert word in said
