@@ -21,8 +21,11 @@ def clips(recipe: Callable[[str], ModuleType]) -> ModuleType:
 class Full:
     """A queue that nobody reads."""
 
+    tries = 0
+
     def put(self, thing: object, timeout: float | None = None) -> None:
-        if timeout is None:
+        self.tries += 1
+        if timeout is None or self.tries > 1:
             pytest.fail("waits for ever")
         raise queue.Full
 
@@ -38,16 +41,21 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_leaves_when_its_run_was_killed(clips, leaving, monkeypatch):
     """Be it at a bundle of clips or at the word on one that failed."""
-    gone = os.getppid() + 1
+
+    def work() -> None:
+        parents = iter([7, 1])  # killed while the worker waits for room
+        monkeypatch.setattr(os, "getppid", lambda: next(parents))
+        clips._work([1], 0, Full(), threading.Event(), 7)
+
     with pytest.raises(SystemExit):
-        clips._work([1], 0, Full(), threading.Event(), gone)
+        work()
 
     def broken(seed: int) -> None:
         raise ValueError(seed)
 
     monkeypatch.setattr(clips, "render", broken)
     with pytest.raises(SystemExit):
-        clips._work([1], 0, Full(), threading.Event(), gone)
+        work()
 
 
 def test_a_worker_that_only_fails_stops_when_told(clips, leaving, monkeypatch):
