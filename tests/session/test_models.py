@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from stacksam import load_model
@@ -25,9 +28,27 @@ def test_nano_has_one_size():
 
 def test_a_session_tells_how_to_load_its_model_again(stack, model, monkeypatch):
     asked = {}
-    monkeypatch.setattr(models, "load_model", lambda name, **how: asked.update(how, name=name))
+
+    def loading(name, **how):
+        asked.update(how, name=name)
+        return model
+
+    monkeypatch.setattr(models, "load_model", loading)
     about = _description(stack, model, Settings())["model"]
     models.reload_model(about)
     assert asked == {"name": "random", "dtype": "float32", "image_size": 64}
     models.reload_model({**about, "name": "nano"})
     assert asked["image_size"] is None
+
+
+def test_a_session_keeps_its_coefficients_of_predicted_iou(stack, model, monkeypatch):
+    """They are no part of the weights, so the digest does not tell that they have been fitted anew."""
+    then = replace(model, followed_iou=(0.5, -0.25, 0.125))
+    about = json.loads(json.dumps(_description(stack, then, Settings())["model"]))
+    now = replace(model, followed_iou=(0.9, -0.4, 0.2))
+    monkeypatch.setattr(models, "load_model", lambda name, **how: now)
+    assert models.reload_model(about).followed_iou == then.followed_iou
+    with pytest.raises(InputError, match=r"followed_iou is \[1, 2\]; three numbers are wanted"):
+        models.reload_model({**about, "followed_iou": [1, 2]})
+    del about["followed_iou"]  # as sessions were before
+    assert models.reload_model(about).followed_iou == now.followed_iou

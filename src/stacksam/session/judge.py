@@ -15,6 +15,7 @@ from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
 __all__ = [
+    "FITTED_DISTANCE",
     "LOGIT_LIMIT",
     "belief",
     "gone",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
+FITTED_DISTANCE = 7  # frames: the longest distance of the clips that `worth` is fitted on
 
 
 def trust(record: Record, all_found: Sequence[Record]) -> float:
@@ -150,7 +152,9 @@ def worth(predicted: float, distance: int, coefficients: tuple[float, float, flo
     The network tells how well a mask fits what it takes the object to be. That it is still the same object is
     another matter, and less sure with each frame. So the logit of the predicted IoU is scaled and moved, and
     falls with the logarithm of the distance (a logistic calibration: Platt, 1999). The coefficients are
-    fitted by ``model/train/calibrate.py``.
+    fitted by ``model/train/calibrate.py``, on clips of eight frames. How it goes on beyond is not known, so
+    from `FITTED_DISTANCE` on it falls no further: a mask that the network is sure of would else be doubted
+    for nothing but being far from its prompt.
 
     Parameters
     ----------
@@ -165,5 +169,7 @@ def worth(predicted: float, distance: int, coefficients: tuple[float, float, flo
     if coefficients == (1.0, 0.0, 0.0):
         return predicted
     bounded = min(max(predicted, 1e-4), 1 - 1e-4)
-    value = slope * math.log(bounded / (1 - bounded)) + offset - fall * math.log1p(distance)
+    value = (
+        slope * math.log(bounded / (1 - bounded)) + offset - fall * math.log1p(min(distance, FITTED_DISTANCE))
+    )
     return 1 / (1 + math.exp(-value))

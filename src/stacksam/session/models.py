@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from stacksam.network.weights import load_network
 
 __all__ = ["Model", "default_device", "default_dtype", "load_model", "reload_model"]
 
+_AS_IT_IS = 1.0, 0.0, 0.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -49,7 +50,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     windowed: bool
-    followed_iou: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    followed_iou: tuple[float, float, float] = _AS_IT_IS
 
     @property
     def config(self) -> NetworkConfig:
@@ -97,13 +98,12 @@ def load_model(
     preset: str | None = None
     if size is not None and (size < 32 or size % 32):
         raise InputError(f"image_size is {size}; give a multiple of 32, such as 512 or 1024")
-    followed = 1.0, 0.0, 0.0
+    followed = _AS_IT_IS
     if str(name) == "nano":
         description, path = assets.embedded_model()
         told = json.loads(description.read_text())
         size = int(told["image_size"])
-        slope, offset, fall = (float(value) for value in told.get("followed_iou", followed))
-        followed = slope, offset, fall
+        followed = _coefficients(told.get("followed_iou", followed))
         if image_size not in (None, size):
             raise InputError(f"image_size is {image_size}, but nano looks at {size} pixels; leave it out")
         preset = "nano"
@@ -126,6 +126,9 @@ def load_model(
 def reload_model(description: Mapping[str, Any]) -> Model:
     """Load the model that a session was made with, from what the session says of it.
 
+    Coefficients of the predicted IoU are no part of the weights, and may have been fitted anew since. The
+    session's own are taken, so that it tells the same scores again; older sessions do not tell theirs.
+
     Raises
     ------
     ModelError, DownloadError, StorageError, InputError
@@ -133,7 +136,8 @@ def reload_model(description: Mapping[str, Any]) -> Model:
     """
     name = description["name"]
     size = None if name == "nano" else description["image_size"]
-    return load_model(name, dtype=description["dtype"], image_size=size)
+    model = load_model(name, dtype=description["dtype"], image_size=size)
+    return replace(model, followed_iou=_coefficients(description.get("followed_iou", model.followed_iou)))
 
 
 def default_device() -> torch.device:
@@ -166,6 +170,14 @@ def _device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' is not available on this machine; use cpu")
     return chosen
+
+
+def _coefficients(told: Any) -> tuple[float, float, float]:
+    try:
+        slope, offset, fall = (float(value) for value in told)
+    except (TypeError, ValueError):
+        raise InputError(f"followed_iou is {told!r}; three numbers are wanted") from None
+    return slope, offset, fall
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
