@@ -5,6 +5,7 @@ A tiny run in a process of its own: some steps of a few frames each, of a networ
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -142,6 +143,7 @@ def test_a_run_that_was_killed_goes_on_and_learns(parts, tmp_path):
     state = torch.load(checkpoint, weights_only=True)
     reached = state["step"]
     assert 0 < reached < STEPS
+    before = json.loads((run / "checked.json").read_text())["before"]
 
     # As if it had been killed while it wrote: what was written before still stands.
     checkpoint.with_suffix(".part").write_bytes(b"half of a checkpoint")
@@ -155,9 +157,12 @@ def test_a_run_that_was_killed_goes_on_and_learns(parts, tmp_path):
     assert state["seconds"] > 5000
     assert {path.name for path in run.iterdir()} >= {"average.safetensors", "checked.json", "log.jsonl"}
     assert not list(run.glob("*.part"))
+    figures = json.loads((run / "checked.json").read_text())
+    assert figures["before"] == before
+    assert set(figures) == {"before", "last", "average"}
 
-    before, after = loss_of(parts, None), loss_of(parts, state["net"])
-    assert after < 0.9 * before
+    untrained, after = loss_of(parts, None), loss_of(parts, state["net"])
+    assert after < 0.9 * untrained
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="lists processes as Linux does")

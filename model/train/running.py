@@ -88,6 +88,7 @@ def work(args: argparse.Namespace, rank: int) -> None:
     frames = args.frames // args.processes
     plan = Plan(args.seconds, args.steps, args.seed, args.rate, frames=frames, save_every=args.save_every)
     device, checkpoint, run = torch.device(args.device), args.run / "last.pt", args.run
+    record = run / "checked.json"
     torch.set_num_threads(1)  # of this process: the others need the cores
     done = torch.load(checkpoint, weights_only=True, map_location="cpu")["step"] if checkpoint.exists() else 0
     workers = Workers([plan.seed, done, rank], args.workers)  # before the GPU is touched
@@ -99,7 +100,11 @@ def work(args: argparse.Namespace, rank: int) -> None:
             train(trainer, workers, Pool(args.pool, device), run, args.looks)
             return
         checked = checked_pool(args.workers, args.checked, device)
-        figures = {"before": check(trainer.net, checked, args.checked // 4)}
+        if checkpoint.exists() and record.exists():  # what goes on began with other weights
+            figures = {"before": json.loads(record.read_text(encoding="utf-8"))["before"]}
+        else:
+            figures = {"before": check(trainer.net, checked, args.checked // 4)}
+            record.write_text(json.dumps(figures, indent=1), encoding="utf-8")
         log.info("%s", figures)
         train(trainer, workers, Pool(args.pool, device), run, args.looks)
         export(trainer.average, run / "average.safetensors")
@@ -110,5 +115,5 @@ def work(args: argparse.Namespace, rank: int) -> None:
     finally:
         workers.close()
     log.info("%s", figures)
-    (run / "checked.json").write_text(json.dumps(figures, indent=1))
+    record.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     log.info("%d steps, SHA-256 %s", trainer.step, export(trainer.average, run / "average.safetensors"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from clips import LENGTH, Look, Pool, draw
@@ -177,6 +177,7 @@ def initialise(net: Sam2) -> None:
 def export(weights: dict[str, Tensor], path: Path) -> str:
     """Write weights in half precision; returns their SHA-256."""
     halves = {k: v.detach().half().contiguous().cpu() for k, v in weights.items()}
-    save_file(halves, path.with_suffix(".part"))
+    data = save(halves)  # `save_file` would make a file that no one else may read
+    path.with_suffix(".part").write_bytes(data)
     path.with_suffix(".part").replace(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(data).hexdigest()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from stacksam import load_model
+from stacksam.assets import embedded_model, sha256_of
 from stacksam.errors import InputError
 from stacksam.session import models
 from stacksam.session.folder import _description
@@ -52,3 +54,20 @@ def test_a_session_keeps_its_coefficients_of_predicted_iou(stack, model, monkeyp
         models.reload_model({**about, "followed_iou": [1, 2]})
     del about["followed_iou"]  # as sessions were before
     assert models.reload_model(about).followed_iou == now.followed_iou
+
+
+def test_a_copy_of_the_weights_predicts_as_the_embedded_ones_do(tmp_path):
+    """By the digest; and weights of one's own by the description beside them, if it is of just these."""
+    _, weights = embedded_model()
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(weights, copy)
+    assert load_model(copy).followed_iou == load_model("nano").followed_iou != (1.0, 0.0, 0.0)
+    own = copy.with_suffix(".json")
+    told = {"sha256": sha256_of(copy), "followed_iou": [0.5, -0.25, 0.125]}
+    own.write_text(json.dumps(told))
+    assert load_model(copy).followed_iou == (0.5, -0.25, 0.125)
+    own.write_text(json.dumps({**told, "followed_iou": ["a"]}))
+    with pytest.raises(InputError, match="followed_iou"):
+        load_model(copy)
+    own.write_text(json.dumps({**told, "sha256": "of other weights"}))
+    assert load_model(copy).followed_iou == load_model("nano").followed_iou

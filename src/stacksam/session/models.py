@@ -72,7 +72,9 @@ def load_model(
     ----------
     name : str or Path
         ``"nano"`` (embedded), ``"sam2.1-tiny"`` ... ``"sam2-large"`` (fetched once and verified), or the path
-        of a ``.pt`` or ``.safetensors`` checkpoint of one of these architectures, fine-tuned or not.
+        of a ``.pt`` or ``.safetensors`` checkpoint of one of these architectures, fine-tuned or not. What
+        predicted IoU of ``nano``'s kind is worth is read from a description beside it (same name, ``.json``)
+        that tells the SHA-256 of just these weights, as ``model/nano.json`` does.
     device : str or torch.device, optional
         By default CUDA or Apple's GPU where there is one, else the CPU.
     dtype : {"float32", "bfloat16"} or torch.dtype, optional
@@ -98,12 +100,9 @@ def load_model(
     preset: str | None = None
     if size is not None and (size < 32 or size % 32):
         raise InputError(f"image_size is {size}; give a multiple of 32, such as 512 or 1024")
-    followed = _AS_IT_IS
     if str(name) == "nano":
         description, path = assets.embedded_model()
-        told = json.loads(description.read_text())
-        size = int(told["image_size"])
-        followed = _coefficients(told.get("followed_iou", followed))
+        size = int(json.loads(description.read_text(encoding="utf-8"))["image_size"])
         if image_size not in (None, size):
             raise InputError(f"image_size is {image_size}, but nano looks at {size} pixels; leave it out")
         preset = "nano"
@@ -120,7 +119,9 @@ def load_model(
     network, preset = load_network(path, preset, image_size=size)
     network.to(chosen)
     windowed = preset == "nano"
-    return Model(network, str(name), assets.sha256_of(path), chosen, kind, windowed, followed)
+    digest = assets.sha256_of(path)
+    followed = _fitted(path, digest) if windowed else _AS_IT_IS
+    return Model(network, str(name), digest, chosen, kind, windowed, followed)
 
 
 def reload_model(description: Mapping[str, Any]) -> Model:
@@ -170,6 +171,18 @@ def _device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' is not available on this machine; use cpu")
     return chosen
+
+
+def _fitted(path: Path, digest: str) -> tuple[float, float, float]:
+    """What predicted IoU is worth, from a description of just these weights: theirs, or the embedded."""
+    for description in (path.with_suffix(".json"), assets.embedded_model()[0]):
+        try:
+            told = json.loads(description.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # there need be none, and a file of that name may be anything
+            continue
+        if isinstance(told, dict) and told.get("sha256") == digest and "followed_iou" in told:
+            return _coefficients(told["followed_iou"])
+    return _AS_IT_IS
 
 
 def _coefficients(told: Any) -> tuple[float, float, float]:
