@@ -232,4 +232,4 @@ def test_a_process_that_fails_ends_the_others(tmp_path, before, words):
         wait_for(lambda: not members(process.pid))
     finally:
         if members(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
