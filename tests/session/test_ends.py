@@ -11,15 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from random_model import random_model
+import zarr
+from random_model import labels, random_model, run
 
 from stacksam import Mask, Session, open_stack
 from stacksam.session.canvas import View
 from stacksam.session.ends import Ends, Reach, _extent, _longest, _Section, _sections_of
 from stacksam.session.predictor import Predictor
+from stacksam.session.replay import replay
 from stacksam.session.settings import Settings
 
 FRAMES, SIDE = 36, 48
+EVERYWHERE = Reach(-math.inf, math.inf)
 
 
 def disc(y: float, x: float, radius: float) -> np.ndarray:
@@ -144,7 +147,7 @@ def test_without_two_sections_to_believe_nothing_is_ruled_out(monkeypatch):
     with session_in_depth() as session:
         record = record_of(session, 10, disc(20, 30, 8))
         ends = ends_that_answer(monkeypatch, session, [(12, 14)] * 5 + [(8, 13)])  # five miss the frame
-        assert ends.reach(record) == Reach(0, FRAMES - 1)
+        assert ends.reach(record) == EVERYWHERE
 
 
 def test_large_objects_of_few_planes_have_sections_only_where_spacing_is_told(monkeypatch):
@@ -161,7 +164,7 @@ def test_large_objects_of_few_planes_have_sections_only_where_spacing_is_told(mo
         stack = open_stack(volume, axes="zyx", intensity=(0.0, 1.0), spacing=spacing)
         with Session(stack, random_model()) as session:
             record = record_of(session, 4, disc(24, 24, 15))
-            assert session._predictor._ends.reach(record) == Reach(0, 7)
+            assert session._predictor._ends.reach(record) == EVERYWHERE
         assert bool(asked) is (spacing is not None)
 
 
@@ -208,6 +211,118 @@ def test_an_object_is_not_followed_beyond_its_end_and_the_network_not_asked(monk
         assert beyond.object_score < 0
         assert 10 in beyond.sources  # a correction there has this frame done anew
         assert np.array_equal(beyond.pointer, session.model.network.no_obj_ptr[0].float().numpy())
+
+
+def seen(session, object_id=1):
+    return [frame for frame in range(FRAMES) if session.mask(object_id, frame).any()]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Objects reach from two frames before each prompt to three after it, and are seen there."""
+    monkeypatch.setattr(Ends, "_look", lambda self, record: Reach(record.frame - 2, record.frame + 3))
+
+
+def painted(frame: int) -> Mask:
+    return Mask(frame=frame, object_id=1, mask=disc(20, 30, 8))
+
+
+@pytest.mark.parametrize(("earlier", "later"), [(10, 20), (20, 10), (10, 30), (30, 10)])
+def test_a_prompt_farther_away_fills_what_lies_between_whenever_it_comes(short, earlier, later, tmp_path):
+    with session_in_depth() as session:
+        session.add(painted(10), painted(20 if 20 in (earlier, later) else 30))
+        run(session)
+        both = seen(session)
+    assert both == list(range(8, max(earlier, later) + 4))
+    with session_in_depth() as session:
+        session.add(painted(earlier))
+        run(session)
+        assert seen(session) == list(range(earlier - 2, earlier + 4))
+        alone = labels(session)
+        session.add(painted(later))
+        assert set(range(min(earlier, later) + 4, max(earlier, later) - 2)) <= set(session.stale_frames(1))
+        run(session)
+        assert seen(session) == both
+        assert session.stale_frames(1) == ()
+        filled = labels(session)
+        with replay(session.save(tmp_path / "session.json"), session.stack, session.model) as again:
+            assert np.array_equal(labels(again), filled)
+        session.undo()
+        session.undo()
+        assert session.stale_frames(1) == ()
+        assert np.array_equal(labels(session), alone)
+        session.redo()
+        session.redo()
+        assert np.array_equal(labels(session), filled)
+
+
+def test_another_prompt_has_all_of_the_ended_frames_looked_at_anew(monkeypatch):
+    """Also those beyond a prompt that was there before: the new one may tell that it reaches farther."""
+    monkeypatch.setattr(
+        Ends, "_look", lambda self, r: Reach(r.frame - (2 if r.frame == 10 else 26), r.frame + 3)
+    )
+    with session_in_depth() as session:
+        session.add(painted(10))
+        run(session)
+        assert seen(session) == list(range(8, 14))
+        session.add(painted(31))
+        run(session)
+        assert seen(session) == list(range(5, 35))
+
+
+def test_what_was_approved_shields_ended_frames_behind_it(short):
+    with session_in_depth() as session:
+        session.add(painted(10))
+        run(session)
+        session.lock(1, [16])
+        session.add(painted(25))
+        stale = session.stale_frames(1)
+        assert set(range(17, 25)) <= set(stale)
+        assert not set(range(17)) & set(stale)
+
+
+def test_a_further_prompt_on_the_same_frame_leaves_ended_frames_that_did_not_come_from_it(short):
+    with session_in_depth(settings=Settings(max_conditioning=1)) as session:
+        session.add(painted(10), painted(30))
+        run(session)
+        assert 15 in session.frames_of(1)
+        session.add(painted(30))
+        assert 15 not in session.stale_frames(1)
+
+
+def test_where_ends_are_not_looked_for_a_prompt_has_only_what_came_from_it_done_anew(monkeypatch):
+    """As in sessions of before, whose actions tell how many frames were done."""
+    monkeypatch.setattr(Predictor, "_follow_all", lambda self, frame, requests, step: {
+        r.object_id: replace(self.absent(r.previous), frame=frame, prompted=False, step=step, sources=(10,))
+        for r in requests
+    })  # fmt: skip
+    for ends in (False, True):
+        with session_in_depth(settings=Settings(find_ends=ends)) as session:
+            monkeypatch.setattr(Ends, "_look", lambda self, record: EVERYWHERE)
+            session.add(painted(10))
+            run(session, "forward", last=19)
+            session.add(painted(20))
+            assert session.stale_frames(1) == (tuple(range(11, 20)) if ends else ())
+
+
+def test_live_stacks_have_no_ends_but_what_has_ended_does_not_come_back(tmp_path, monkeypatch):
+    """An end may lie among planes that are to come; results must not depend on how many there are."""
+
+    def fail(self, record):
+        raise AssertionError("looked")
+
+    monkeypatch.setattr(Ends, "_look", fail)
+    volume = np.random.default_rng(0).integers(0, 1000, (6, SIDE, SIDE), dtype=np.uint16)
+    array = zarr.create_array(tmp_path / "z.zarr", shape=volume.shape, chunks=(1, SIDE, SIDE), dtype="uint16")
+    array[...] = volume
+    stack = open_stack(tmp_path / "z.zarr", axes="zyx", frame_axis="z", intensity=(0.0, 1000.0), live=True)
+    with Session(stack, random_model()) as session:
+        session.add(painted(1))
+        run(session, "forward", last=3)
+        assert session.mask(1, 3).any()
+        session.mark_absent(1, [3])
+        run(session, "forward")
+        assert not session.mask(1, 4).any()
 
 
 def test_ends_are_looked_for_in_depth_alone_and_only_if_wished(monkeypatch):

@@ -42,10 +42,10 @@ _AGAIN = 0.3  # how far from where it was, as a share of the way, an end may be 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """First and last frame on which an object may be."""
+    """First and last frame on which an object may be; infinite where no end was found."""
 
-    first: int
-    last: int
+    first: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Ends:
 
     @quiet
     def _look(self, record: Record) -> Reach:
-        everything = Reach(0, self._stack.n_frames - 1)
+        everything = Reach(-math.inf, math.inf)
         sections = _sections_of(record)
         if len(sections) < _LEAST:
             return everything
@@ -134,10 +134,7 @@ class Ends:
         ends = [extent.confirmed(found) for extent in believed]
         first = float(np.quantile([a for a, _ in ends], 1 - _ENDED, method="higher"))
         last = float(np.quantile([b for _, b in ends], _ENDED, method="lower"))
-        return Reach(
-            everything.first if math.isinf(first) else math.floor(first),
-            everything.last if math.isinf(last) else math.ceil(last),
-        )
+        return Reach(first, last)
 
     def _view(self, section: _Section, size: float) -> View:
         """The window of a section: frames are its rows."""

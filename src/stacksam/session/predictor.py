@@ -104,8 +104,17 @@ class Predictor:
             self._native = NativeCanvas(stack.frame_shape, config.image_size)
         self._encoder = Encoder(model, stack, settings, folder)
         self._memories = Recollection(model, self._encoder, self.bank, recall)
-        in_depth = model.windowed and stack.frame_axis == "z" and settings.find_ends
-        self._ends = Ends(model, stack, self._encoder) if in_depth else None
+        self._in_depth = model.windowed and stack.frame_axis == "z"
+        looked_for = self.finds_ends and not stack.live  # planes that will come could change what is found
+        self._ends = Ends(model, stack, self._encoder) if looked_for else None
+
+    @property
+    def finds_ends(self) -> bool:
+        """Whether an object that is followed in depth may be taken to have ended where it was not looked for.
+
+        False also by sessions of before, whose invalidation is replayed as it was.
+        """
+        return self._in_depth and self.settings.find_ends
 
     def absent(self, record: Record) -> Record:
         """The record as it is where the user says that the object is not there."""
@@ -170,7 +179,7 @@ class Predictor:
 
     def _ended(self, frame: int, request: Request, step: int) -> Record | None:
         """The record of an object that has ended in depth; None of one that may be there."""
-        if not (self.model.windowed and self.stack.frame_axis == "z"):
+        if not self._in_depth:
             return None
         previous, choice = request.previous, request.choice
         if previous.mask.any():  # what has ended in depth does not come back
