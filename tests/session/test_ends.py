@@ -160,12 +160,13 @@ def test_large_objects_of_few_planes_have_sections_only_where_spacing_is_told(mo
         return [None] * len(sections)
 
     monkeypatch.setattr(Ends, "_ask", ask)
-    for spacing in (None, {"z": 5.0, "y": 1.0, "x": 1.0}):
+    for spacing in (None, (0.2, 0.2), {"z": 5.0, "y": 1.0, "x": 1.0}, (1.0, 1.0, 1.0)):
+        asked.clear()
         stack = open_stack(volume, axes="zyx", intensity=(0.0, 1.0), spacing=spacing)
         with Session(stack, random_model()) as session:
             record = record_of(session, 4, disc(24, 24, 15))
             assert session._predictor._ends.reach(record) == EVERYWHERE
-        assert bool(asked) is (spacing is not None)
+        assert bool(asked) is (spacing is not None and len(spacing) == 3)
 
 
 def test_between_conditioning_frames_an_object_may_always_be(monkeypatch):

@@ -87,8 +87,7 @@ class Ends:
     def __init__(self, model: Model, stack: Stack, encoder: Encoder) -> None:
         self._model, self._stack, self._encoder = model, stack, encoder
         self._known: dict[tuple[int, int], tuple[bytes, Reach]] = {}
-        step, y, x = stack.spacing
-        self._told = not step == y == x == 1.0
+        step, y, x = stack.spacing if stack.spacing_told else (1.0, 1.0, 1.0)
         self._planes_a_pixel = tuple(min(max(p / step, 1 / 8), 4.0) for p in (x, y))
 
     def allow(self, frame: int, conditioning: Sequence[Record]) -> bool:
@@ -117,7 +116,7 @@ class Ends:
         if len(sections) < _LEAST:
             return everything
         size = WINDOW_SIDE * object_size(record.mask)
-        if not self._told and size > _FLAT * self._stack.n_frames:
+        if not self._stack.spacing_told and size > _FLAT * self._stack.n_frames:
             return everything  # planes lie farther apart than pixels, who knows how far
         around = math.ceil(size * max(self._planes_a_pixel)) + 1
         low, high = max(record.frame - around, 0), min(record.frame + around + 1, self._stack.n_frames)
