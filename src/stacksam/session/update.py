@@ -28,7 +28,7 @@ class Update:
     object_score : float
         Logit: is the object visible on this frame.
     predicted_iou : float
-        The network's own estimate of its mask, 0 to 1.
+        The network's own estimate of its mask, 0 to 1; 1 where the object had ended in depth.
     prompted : bool
         Whether the user said something about this object on this frame.
     kept : float or None
