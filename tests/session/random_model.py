@@ -76,6 +76,8 @@ class DiscPredictor:
     A painted mask is taken as it is.
     """
 
+    finds_ends = False
+
     def __init__(self, model, stack, settings, recall, folder=None):
         self.stack, self.settings = stack, settings
         frames = model.config.max_pointers if stack.live else stack.n_frames

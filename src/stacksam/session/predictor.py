@@ -116,8 +116,17 @@ class Predictor:
             self._native = NativeCanvas(stack.frame_shape, config.image_size)
         self._encoder = Encoder(model, stack, settings, folder)
         self._memories = Recollection(model, self._encoder, self.bank, recall)
-        in_depth = model.windowed and stack.frame_axis == "z" and settings.find_ends
-        self._ends = Ends(model, stack, self._encoder) if in_depth else None
+        self._in_depth = model.windowed and stack.frame_axis == "z"
+        looked_for = self.finds_ends and not stack.live  # planes that will come could change what is found
+        self._ends = Ends(model, stack, self._encoder) if looked_for else None
+
+    @property
+    def finds_ends(self) -> bool:
+        """Whether an object that is followed in depth may be taken to have ended where it was not looked for.
+
+        False also by sessions of before, whose invalidation is replayed as it was.
+        """
+        return self._in_depth and self.settings.find_ends
 
     def absent(self, record: Record) -> Record:
         """The record as it is where the user says that the object is not there."""
@@ -162,7 +171,7 @@ class Predictor:
 
     @property
     def features_encoded(self) -> int:
-        """How often a frame, or a window of its own kind, was encoded until now."""
+        """How often a frame, a window of its own kind or a section across frames was encoded until now."""
         return self._encoder.count
 
     def remember(self, records: Sequence[Record]) -> None:
@@ -175,28 +184,46 @@ class Predictor:
     def follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         """Propagate objects to a frame."""
         self._encoder.read_ahead(frame + step)
-        ended = {request.object_id: self._ended(frame, request, step) for request in requests}
+        known = {}
+        if self._ends is not None:
+            known = {r.object_id: self._conditioning(r) for r in requests if r.previous.mask.any()}
+            self._ends.learn(frame, known.values())
+        ended = {
+            request.object_id: self._ended(frame, request, step, known.get(request.object_id, ()))
+            for request in requests
+        }
         going_on = [request for request in requests if ended[request.object_id] is None]
         found = self._follow_all(frame, going_on, step) if going_on else {}
         return [ended[request.object_id] or found[request.object_id] for request in requests]
 
-    def _ended(self, frame: int, request: Request, step: int) -> Record | None:
+    def _ended(
+        self, frame: int, request: Request, step: int, conditioning: Sequence[Record]
+    ) -> Record | None:
         """The record of an object that has ended in depth; None of one that may be there."""
-        if not (self.model.windowed and self.stack.frame_axis == "z"):
+        if not self._in_depth:
             return None
         previous, choice = request.previous, request.choice
-        if previous.mask.any():  # what has ended in depth does not come back
-            if self._ends is None:
-                return None
-            known = [self.recall(request.object_id, f) for f in choice.conditioning]
-            if self._ends.allow(frame, [record for record in known if record is not None]):
-                return None
+        # What has ended in depth does not come back.
+        if previous.mask.any() and (self._ends is None or self._ends.allow(frame, conditioning)):
+            return None
         sources = {*choice.conditioning, *(f for f, _ in choice.recent), *(f for f, _ in choice.pointers)}
-        fresh = replace(
-            self.absent(previous), frame=frame, prompted=False, locked=False, stale=False, step=step
+        fresh = self.absent(previous)
+        return replace(
+            fresh,
+            frame=frame,
+            logits=fresh.logits.astype(np.float16),
+            predicted_iou=1.0,
+            prompted=False,
+            locked=False,
+            stale=False,
+            step=step,
+            sources=tuple(sorted(sources)),
         )
-        logits = fresh.logits.astype(np.float16)
-        return replace(fresh, logits=logits, sources=tuple(sorted(sources)))
+
+    def _conditioning(self, request: Request) -> list[Record]:
+        """Records of the conditioning frames that are remembered."""
+        known = (self.recall(request.object_id, f) for f in request.choice.conditioning)
+        return [record for record in known if record is not None]
 
     def _follow_all(self, frame: int, requests: Sequence[Request], step: int) -> dict[int, Record]:
         """Look for objects that may be on a frame; their records by id."""

@@ -350,6 +350,12 @@ class Session(Family):
             its daughters; then none was added.
         StorageError
             If the answers cannot be written; then none was added either.
+
+        Notes
+        -----
+        What came from an earlier result on one of the frames becomes stale. Where ends are found in depth
+        (see :class:`~stacksam.session.settings.Settings`), the first prompt on a frame also makes stale where
+        its object had ended before.
         """
         if not prompts:
             raise InputError("no prompt was given; give a Point, a Box or a Mask")
