@@ -16,7 +16,7 @@ from random_model import labels, random_model, run
 
 from stacksam import Mask, Session, open_stack
 from stacksam.session.canvas import View
-from stacksam.session.ends import Ends, Reach
+from stacksam.session.ends import Ends, Reach, _together
 from stacksam.session.predictor import Predictor
 from stacksam.session.replay import replay
 from stacksam.session.sections import Section, extent_in, longest_run, sections_of
@@ -159,6 +159,13 @@ def test_sections_together_tell_the_middle_of_what_they_say(monkeypatch, said, r
     with session_in_depth() as session:
         record = record_of(session, 10, disc(20, 30, 8))
         assert ends_that_answer(monkeypatch, session, said).reach(record) == Reach(*reach)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_end_that_is_found_on_one_side_leaves_the_other_open(side):
+    said = extent(answer(6, 12))
+    ends = [(6.0, math.inf), (-math.inf, 12.0)][side]
+    assert _together([said] * 2, [ends] * 2) == Reach(*ends)
 
 
 def test_without_two_sections_to_believe_nothing_is_ruled_out(monkeypatch):

@@ -285,7 +285,7 @@ def _together(extents: Sequence[Extent], ends: Sequence[tuple[float, float]]) ->
         for k, extent in enumerate(extents):
             told[k] = min(max(farthest, told[k]), told[k] + _shortened(extent))
         far = float(np.quantile(told, _ENDED, method="lower"))
-        reach.append(far if math.isinf(far) else float(sign * math.floor(far)))
+        reach.append(sign * (far if math.isinf(far) else float(math.floor(far))))
     return Reach(reach[0], reach[1])
 
 
