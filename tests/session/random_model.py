@@ -77,6 +77,7 @@ class DiscPredictor:
     """
 
     finds_ends = False
+    looks = 1
 
     def __init__(self, model, stack, settings, recall, folder=None):
         self.stack, self.settings = stack, settings

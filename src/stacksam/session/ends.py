@@ -28,9 +28,9 @@ from stacksam.session.records import Record
 from stacksam.session.sections import Extent, Section, extent_in, sections_of
 from stacksam.session.stack import Stack
 
-__all__ = ["SECTIONS", "Ends", "Reach"]
+__all__ = ["AT_ONCE", "Ends", "Reach"]
 
-SECTIONS = 6  # that an object is looked at in, at most, at once
+AT_ONCE = 12  # windows of an object that are looked at together, at most: both ends of six sections
 
 _BELIEVED = 0.75  # overlap (IoU) with the known line from which on a section is believed
 _BELIEVED_AGAIN = 0.5  # the same of the closer look, where the line itself is less sure

@@ -22,7 +22,7 @@ from stacksam.network.windows import Window
 from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
-from stacksam.session.ends import Ends
+from stacksam.session.ends import AT_ONCE, Ends
 from stacksam.session.judge import (
     LOGIT_LIMIT,
     belief,
@@ -121,6 +121,11 @@ class Predictor:
         self._ends = Ends(model, stack, self._encoder) if looked_for else None
 
     @property
+    def looks(self) -> int:
+        """Windows of an object that may be looked at together."""
+        return 1 if self._ends is None else AT_ONCE
+
+    @property
     def finds_ends(self) -> bool:
         """Whether an object that is followed in depth may be taken to have ended where it was not looked for.
 
@@ -158,7 +163,7 @@ class Predictor:
         ceiling = self.settings.max_memory
         if ceiling is not None:
             shape = self.stack.frame_shape
-            self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling))
+            self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling, self.looks))
 
     @property
     def encoder(self) -> Encoder:

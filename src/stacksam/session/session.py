@@ -254,7 +254,7 @@ class Session(Family):
         count = len(self.object_ids) if objects is None else check_integer(objects, "objects")
         if count < 0:
             raise InputError(f"objects is {count}; give 0 or more")
-        return needs(self.model, self.stack.frame_shape, count, self.settings)
+        return needs(self.model, self.stack.frame_shape, count, self.settings, self._predictor.looks)
 
     def frames_of(self, object_id: int) -> tuple[int, ...]:
         """Frames on which there is a result for the object."""
