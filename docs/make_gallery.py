@@ -7,7 +7,8 @@ In the root of a clone, with the package installed and the data sets in a folder
 Objects are prompted and followed as in ``stacksam evaluate --suite``. Of each set the best, the median and
 the worst object are drawn, by Dice over all frames (of single images: by IoU), with the outlines of truth and
 prediction. ``--set`` draws some sets only; the page shows those that were drawn ever, from figures kept in
-``docs/images/gallery.json``. ``--model`` and ``--prompt`` choose. All sets take some minutes.
+``docs/images/gallery.json``. ``--model`` and ``--prompt`` choose. All sets take some minutes. The page is of
+one model: with other weights all sets are to be drawn anew.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
+from stacksam import load_model
 from stacksam.evaldata import Clip, Dataset, load_dataset
 from stacksam.evalprompts import METHODS, Masks
-from stacksam.evaluate import DATA_VARIABLE, ObjectScore, evaluate, session_runner
+from stacksam.evaluate import DATA_VARIABLE, evaluate, session_runner
+from stacksam.evaluation_result import ObjectScore
 from stacksam.metrics import iou
+from stacksam.session.models import Model
 
 DOCS = Path(__file__).resolve().parent
 TILE, CAPTION, GAP, COLUMNS = 156, 16, 4, 5  # pixels, and tiles in a row
@@ -160,7 +164,7 @@ class Case:
         return [start, *others]
 
 
-def cases_of(part: Part, data: Path | None, model: str, prompt: str) -> list[Case]:
+def cases_of(part: Part, data: Path | None, model: Model, prompt: str) -> list[Case]:
     """All objects of a part, best first."""
     run = session_runner(model)
     kept: dict[int, Masks] = {}
@@ -265,20 +269,22 @@ def save(picture: Image.Image, path: Path) -> None:
     tell(f"wrote {path}, {buffer.tell() // 1000} kB, {colours} colours")
 
 
-def page(figures: dict[str, dict[str, Any]]) -> str:
-    """The text of the gallery, of the parts that have a picture."""
-    lines = [
-        "# Gallery",
-        "",
-        "What `nano` makes of the sets of the evaluation, which it was not trained on: the best, the median",
-        "and the worst object of each, so also how it fails. Outlines: the truth is yellow and wide, the",
-        "prediction blue and narrow. Prompts come from the truth of one frame; see",
-        "[benchmarks.md](benchmarks.md) for the protocol and all figures. Made by",
-        "",
-        "```sh",
-        "python docs/make_gallery.py --data path/to/datasets",
-        "```",
-    ]
+def page(kept: dict[str, Any]) -> str:
+    """The text of the gallery: of the model, and of the sets that have a picture."""
+    name, figures = kept["model"]["name"], kept["sets"]
+    command = "python docs/make_gallery.py --data path/to/datasets"
+    about = "the sets of the evaluation"
+    if name == "nano":
+        about += ", which it was not trained on"
+    else:
+        command += f" --model {name}"
+    intro = (
+        f"What `{name}` (SHA-256 `{kept['model']['sha256'][:12]}`) makes of {about}: the best, the median "
+        "and the worst object of each, so also how it fails. Outlines: the truth is yellow and wide, the "
+        "prediction blue and narrow. Prompts come from the truth of one frame; see "
+        "[benchmarks.md](benchmarks.md) for the protocol and all figures. Made by"
+    )
+    lines = ["# Gallery", "", *textwrap.wrap(intro, 110, break_on_hyphens=False), "", "```sh", command, "```"]
     for name, part in PARTS.items():
         if name not in figures:
             continue
@@ -301,6 +307,30 @@ def page(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def begin(kept: Path, model: Model, drawn: Sequence[str]) -> dict[str, Any]:
+    """What the page holds so far of this model, to which the sets that are drawn now are added.
+
+    Raises
+    ------
+    SystemExit
+        If there are sets of another model, of other weights or of unknown ones, that are not drawn anew.
+    """
+    own = {"name": model.name, "sha256": model.digest}
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"model": own, "sets": {}}
+    if "model" not in before:
+        raise SystemExit(f"{kept} does not say of which model it is; delete it, and draw all sets anew")
+    if before["model"] == own:
+        return before
+    others = [name for name in before["sets"] if name not in drawn]
+    if others:
+        name, digest = before["model"]["name"], before["model"]["sha256"]
+        raise SystemExit(
+            f"{kept} has figures of {name} ({digest[:12]}) for {', '.join(others)}, and {model.name} "
+            f"({model.digest[:12]}) has other weights; draw those sets, too, or choose another --out"
+        )
+    return {"model": own, "sets": {}}
+
+
 def tell(line: str) -> None:
     """Say what is being done."""
     print(line, file=sys.stderr, flush=True)
@@ -318,12 +348,13 @@ def main() -> None:
     images = args.out / "images"
     images.mkdir(parents=True, exist_ok=True)
     kept = images / "gallery.json"
-    figures = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    model = load_model(args.model)
+    figures = begin(kept, model, args.set)
     for name in args.set:
-        cases = cases_of(PARTS[name], args.data, args.model, args.prompt)
+        cases = cases_of(PARTS[name], args.data, model, args.prompt)
         save(draw(cases), images / f"gallery-{name}.png")
         merits = [case.merit for case in cases]
-        figures[name] = {
+        figures["sets"][name] = {
             "prompt": args.prompt,
             "objects": len(cases),
             "measure": "IoU" if cases[0].clip.n_frames == 1 else "Dice over all frames",

@@ -32,15 +32,17 @@ def repo_root() -> Path:
 @pytest.fixture(scope="module")
 def recipe(repo_root: Path) -> Iterator[Callable[[str], ModuleType]]:
     """Imports modules of the training recipe, which is not installed; they are forgotten afterwards."""
+    folder = repo_root / "model" / "train"
+    own = {path.stem for path in folder.iterdir()}
     before = set(sys.modules)
     path = list(sys.path)
-    sys.path.insert(0, str(repo_root / "model" / "train"))
+    sys.path.insert(0, str(folder))
     try:
         yield importlib.import_module
     finally:
         sys.path[:] = path
         for name in set(sys.modules) - before:
-            if name.partition(".")[0] in {"synth", "clips", "train", "calibrate"}:
+            if name.partition(".")[0] in own:
                 del sys.modules[name]
 
 

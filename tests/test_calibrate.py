@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -72,3 +74,55 @@ def test_the_fit_of_followed_masks_mends_what_was_too_sure(calibrate):
     told = [calibrate.worth(p, int(d), how) for p, d in zip(predicted, distance, strict=True)]
     assert calibrate.reliability(list(predicted), list(true)).error > 0.2
     assert calibrate.reliability(told, list(true)).error < 0.03
+
+
+def test_a_fit_of_too_few_masks_is_refused(calibrate):
+    for count in (0, 5):
+        with pytest.raises(SystemExit, match=f"there are {count}; give more clips"):
+            calibrate.fit_worth([0.5] * count, [0.5] * count, [1] * count)
+    with pytest.raises(SystemExit, match="up to 9 frames, and `worth` falls for 7"):
+        calibrate.fit_worth([0.5] * 40, [0.5] * 40, [9] * 40)
+    with pytest.raises(SystemExit, match="no mask was shown"):
+        calibrate.reliability([], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--fit", "x.json"], "--fit with seed 0"),
+        (["--clips", "0"], "--clips 0: give at least 1"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(calibrate, capsys, words, told):
+    with pytest.raises(SystemExit):
+        calibrate.main(words)
+    assert told in capsys.readouterr().err
+
+
+def test_coefficients_go_into_the_description_of_their_model_only(calibrate, monkeypatch, tmp_path):
+    @dataclass(frozen=True)
+    class Other:
+        name: str = "other"
+        digest: str = "0123"
+        followed_iou: tuple[float, float, float] = (1.0, 0.0, 0.0)
+
+    def measured(model, first, count):
+        assert model.followed_iou == (1.0, 0.0, 0.0)
+        assert first == calibrate.CHECKED + calibrate.OWN_SEEDS + calibrate.EACH_SEED
+        values = np.linspace(0.5, 0.9, 40)
+        return {"followed": (list(values), list(values - 0.1), [7] * 40)}
+
+    monkeypatch.setattr(calibrate, "load_model", lambda _: Other())
+    monkeypatch.setattr(calibrate, "measure_iou", measured)
+    path = tmp_path / "described.json"
+    path.write_text('{"sha256": "4567", "name": "nano"}')
+    words = ["--fit", str(path), "--seed", "1"]
+    with pytest.raises(SystemExit, match="does not describe other"):
+        calibrate.main(words)
+    assert json.loads(path.read_text()) == {"sha256": "4567", "name": "nano"}
+
+    path.write_text('{"sha256": "0123", "image_size": 256}')
+    calibrate.main(words)
+    told = json.loads(path.read_text())
+    assert told["image_size"] == 256
+    assert calibrate.worth(0.7, 7, tuple(told["followed_iou"])) == pytest.approx(0.6, abs=0.02)

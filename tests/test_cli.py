@@ -668,16 +668,17 @@ def test_models_are_fetched_and_checked(monkeypatch, tmp_path):
 
 def test_evaluate(monkeypatch):
     import stacksam.evaluate as evaluation
+    from stacksam.evaluation_result import CurvePoint, EvaluationRow, ObjectScore
 
     asked = {}
 
     def run_evaluation(**options):
         asked.update(options)
         options["progress"]("half way")
-        curve = (evaluation.CurvePoint(0, 1.0, 2), evaluation.CurvePoint(1, 0.5, 2))
-        score = evaluation.ObjectScore(1.0, 0.5, 1.0, float("nan"), 3, ((0, 1.0), (1, 0.5)), 0.8, "c", 7)
+        curve = (CurvePoint(0, 1.0, 2), CurvePoint(1, 0.5, 2))
+        score = ObjectScore(1.0, 0.5, 1.0, float("nan"), 3, ((0, 1.0), (1, 0.5)), 0.8, "c", 7)
         means = (1.0, 0.5, 1.0, float("nan"), 0.75)
-        return (evaluation.EvaluationRow("s", "copy", 2, 3, *means, 0.1, curve, (score,)),)
+        return (EvaluationRow("s", "copy", 2, 3, *means, 0.1, curve, (score,)),)
 
     monkeypatch.setattr(evaluation, "run_evaluation", run_evaluation)
     result = run("evaluate", "--suite", "--set", "sample", "--prompt", "box", "--baselines-only", "--json")

@@ -21,6 +21,7 @@ from random_model import random_model
 from stacksam import cli
 from stacksam.errors import StorageError
 from stacksam.io import read_labels
+from stacksam.session.settings import Settings
 from stacksam.tracks.four_d import VolumeFollower
 
 T, Z, SIDE = 3, 3, 40
@@ -72,6 +73,20 @@ def test_clicks_a_table_and_labels_say_the_same(cells):
     assert [one["id"] for one in summary["objects"]] == [1, 2]
     assert summary["complete"]
     assert Path("c/lineage.txt").read_text() == "1 0 2 0\n2 0 2 0\n"
+
+
+@pytest.mark.parametrize(("options", "finds"), [([], True), (["--ends"], True), (["--no-ends"], False)])
+def test_ends_can_be_left_out(cells, monkeypatch, options, finds):
+    given, begin = [], VolumeFollower.__init__
+
+    def begun(self, *arguments, **how):
+        given.append(how["settings"])
+        begin(self, *arguments, **how)
+
+    monkeypatch.setattr(VolumeFollower, "__init__", begun)
+    result = run("cells.tif", "--point", "0,0,1,10,10", *options)
+    assert result.exit_code == 0, result.output
+    assert (given[0] or Settings()).find_ends is finds
 
 
 def test_a_stopped_run_is_gone_on_with_and_a_finished_one_kept(cells, monkeypatch):

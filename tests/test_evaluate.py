@@ -19,18 +19,16 @@ from stacksam.errors import InputError, StackError, StorageError
 from stacksam.evalprompts import prompt_of
 from stacksam.evaluate import (
     Clip,
-    CurvePoint,
     Dataset,
-    EvaluationRow,
     available_sets,
     evaluate,
-    format_report,
-    format_table,
     load_dataset,
     run_evaluation,
     score_object,
     session_runner,
 )
+from stacksam.evaluation_report import format_report, format_table
+from stacksam.evaluation_result import CurvePoint, EvaluationRow
 
 REAL_DATA = Path(os.environ.get("STACKSAM_EVALDATA", Path(__file__).parents[2] / "shared" / "evaldata"))
 needs_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the evaluation data sets are not there")

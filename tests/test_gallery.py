@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,8 +69,47 @@ def test_single_images_have_several_objects_in_a_row(gallery):
 def test_the_page_names_the_origin_of_what_was_drawn(gallery):
     known = {name for part in gallery.PARTS.values() for name in part.sets}
     assert known == {name for name in LOADERS if not name.startswith("sample/")}
-    figures = {"prompt": "box", "objects": 3, "measure": "IoU", "mean": 0.5, "median": 0.5, "worst": 0.1}
-    text = gallery.page({"baby": figures})
+    text = gallery.page(kept("nano", "baby"))
     assert "images/gallery-baby.png" in text
     assert "MIT" in text
     assert "gallery-sct" not in text
+
+
+def kept(name: str, *sets: str) -> dict:
+    figures = {"prompt": "box", "objects": 3, "measure": "IoU", "mean": 0.5, "median": 0.5, "worst": 0.1}
+    return {"model": {"name": name, "sha256": f"{name}-digest"}, "sets": dict.fromkeys(sets, figures)}
+
+
+def test_the_page_names_its_model(gallery):
+    own, other = (gallery.page(kept(name, "baby")) for name in ("nano", "sam2.1-tiny"))
+    assert "`nano` (SHA-256 `nano-digest`) makes of the sets of the evaluation, which it was not" in own
+    assert "`sam2.1-tiny`" in other
+    assert "nano" not in other
+    assert "trained" not in other
+    assert "datasets --model sam2.1-tiny\n" in other
+
+
+def test_the_page_is_of_one_model(gallery, tmp_path):
+    path = tmp_path / "gallery.json"
+    tiny = SimpleNamespace(name="tiny", digest="tiny-digest")
+    assert gallery.begin(path, tiny, ["sct"]) == kept("tiny")
+    path.write_text(json.dumps(kept("tiny")["sets"]))
+    with pytest.raises(SystemExit, match="does not say of which model"):
+        gallery.begin(path, tiny, ["sct"])
+    path.write_text(json.dumps(kept("tiny", "baby", "sct")))
+    assert gallery.begin(path, tiny, ["sct"]) == kept("tiny", "baby", "sct")
+    for other in (
+        SimpleNamespace(name="tiny", digest="new"),
+        SimpleNamespace(name="b", digest="tiny-digest"),
+    ):
+        with pytest.raises(SystemExit, match=r"figures of tiny \(tiny-digest\) for baby, and"):
+            gallery.begin(path, other, ["sct", "dsb2018"])
+        anew = gallery.begin(path, other, ["sct", "baby"])
+        assert anew == {"model": {"name": other.name, "sha256": other.digest}, "sets": {}}
+
+
+def test_the_page_is_that_of_its_figures(gallery):
+    told = json.loads((gallery.DOCS / "images" / "gallery.json").read_text(encoding="utf-8"))
+    assert (gallery.DOCS / "gallery.md").read_text(encoding="utf-8") == gallery.page(told)
+    for name in told["sets"]:
+        assert (gallery.DOCS / "images" / f"gallery-{name}.png").is_file()

@@ -5,6 +5,7 @@ A tiny run in a process of its own: some steps of a few frames each, of a networ
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,11 @@ import sys
 from dataclasses import replace
 sys.path.insert(0, {str(FOLDER)!r})
 import train
+import trainer
 from stacksam.network.config import ConvTrunkConfig
 trunk = ConvTrunkConfig(widths=(16, 32, 48, 64), depths=(1, 1, 1, 1))
 sizes = dict(width=64, memory_width=16, memory_layers=1, memory_hidden=128, decoder_hidden=128)
-train.PRESETS = {{"nano": replace(train.PRESETS["nano"], trunk=trunk, **sizes)}}
+trainer.PRESETS = {{"nano": replace(trainer.PRESETS["nano"], trunk=trunk, **sizes)}}
 """
 SECONDS = 600.0  # until something that was to happen counts as not happening
 
@@ -42,15 +44,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def train(recipe: Callable[[str], ModuleType]) -> ModuleType:
-    names: dict[str, Any] = {}
-    exec(PROGRAM, names)
-    module: ModuleType = names["train"]
-    return module
+def parts(recipe: Callable[[str], ModuleType]) -> SimpleNamespace:
+    exec(PROGRAM, {})
+    return SimpleNamespace(**{name: recipe(name) for name in ("checks", "clips", "losses", "trainer")})
 
 
-def start(run: Path, changed: dict[str, Any] | None = None) -> subprocess.Popen[str]:
-    """Begin a run, or go on with one. It leads a group of processes: its workers can be killed with it."""
+def start(run: Path, changed: dict[str, Any] | None = None, before: str = "") -> subprocess.Popen[str]:
+    """Begin a run, or go on with one, after some lines of code.
+
+    It leads a group of processes: its workers can be killed with it.
+    """
     options = {
         "--steps": STEPS,
         "--frames": 8,
@@ -62,7 +65,7 @@ def start(run: Path, changed: dict[str, Any] | None = None) -> subprocess.Popen[
     options |= {"--save-every": 1, "--rate": 1e-2, "--run": run, "--device": "cpu"}
     options |= changed or {}
     words = [str(word) for pair in options.items() for word in pair]
-    command = [sys.executable, "-c", f"{PROGRAM}\ntrain.main()", *words]
+    command = [sys.executable, "-c", f"{PROGRAM}\n{before}\ntrain.main()", *words]
     paths = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
         command,
@@ -110,26 +113,26 @@ def members(group: int) -> list[str]:
     return [pid for pgid, state, pid in rows if int(pgid) == group and not state.startswith("Z")]
 
 
-def loss_of(train: ModuleType, weights: dict[str, torch.Tensor] | None) -> float:
+def loss_of(parts: SimpleNamespace, weights: dict[str, torch.Tensor] | None) -> float:
     """Mean loss of weights, or of those that a run begins with, on clips that are always the same."""
     device = torch.device("cpu")
-    net = train.Trainer(train.Plan(), device).net
+    net = parts.trainer.Trainer(parts.trainer.Plan(), device).net
     if weights is not None:
         net.load_state_dict({name: value.float() for name, value in weights.items()})
-    pool = train.Pool(6, device)
-    made = [train.render(train.CHECKED + 1000 + n) for n in range(6)]
+    pool = parts.clips.Pool(6, device)
+    made = [parts.clips.render(parts.checks.CHECKED + 1000 + n) for n in range(6)]
     pool.add(np.stack([m[0] for m in made]), np.stack([m[1] for m in made]))
     losses = []
     with torch.no_grad():
         for seed, (kind, frames) in enumerate((("click", 1), ("box", 1), ("click", 4), ("mask", 4))):
             torch.manual_seed(seed)
-            samples = train.draw(pool, 3, train.Look(frames), torch.Generator().manual_seed(seed))
-            loss, _ = train.clip_loss(net, samples, kind, np.random.default_rng(seed))
+            samples = parts.clips.draw(pool, 3, parts.clips.Look(frames), torch.Generator().manual_seed(seed))
+            loss, _ = parts.losses.clip_loss(net, samples, kind, np.random.default_rng(seed))
             losses.append(float(loss))
     return float(np.mean(losses))
 
 
-def test_a_run_that_was_killed_goes_on_and_learns(train, tmp_path):
+def test_a_run_that_was_killed_goes_on_and_learns(parts, tmp_path):
     run = tmp_path / "run"
     checkpoint = run / "last.pt"
     process = start(run)
@@ -140,6 +143,7 @@ def test_a_run_that_was_killed_goes_on_and_learns(train, tmp_path):
     state = torch.load(checkpoint, weights_only=True)
     reached = state["step"]
     assert 0 < reached < STEPS
+    before = json.loads((run / "checked.json").read_text())["before"]
 
     # As if it had been killed while it wrote: what was written before still stands.
     checkpoint.with_suffix(".part").write_bytes(b"half of a checkpoint")
@@ -153,9 +157,12 @@ def test_a_run_that_was_killed_goes_on_and_learns(train, tmp_path):
     assert state["seconds"] > 5000
     assert {path.name for path in run.iterdir()} >= {"average.safetensors", "checked.json", "log.jsonl"}
     assert not list(run.glob("*.part"))
+    figures = json.loads((run / "checked.json").read_text())
+    assert figures["before"] == before
+    assert set(figures) == {"before", "last", "average"}
 
-    before, after = loss_of(train, None), loss_of(train, state["net"])
-    assert after < 0.9 * before
+    untrained, after = loss_of(parts, None), loss_of(parts, state["net"])
+    assert after < 0.9 * untrained
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="lists processes as Linux does")
@@ -172,6 +179,57 @@ def test_workers_of_a_killed_run_end(tmp_path):
 
 def test_processes_that_train_together_end_together(tmp_path):
     """By the clock of one of them: each has begun at its own time."""
-    said = finish(start(tmp_path / "run", {"--processes": 2, "--steps": 10**6, "--seconds": 6}))
+    said = finish(
+        start(tmp_path / "run", {"--processes": 2, "--frames": 16, "--steps": 10**6, "--seconds": 6})
+    )
     assert "Traceback" not in said
     assert (tmp_path / "run" / "checked.json").exists()
+
+
+FIRST_FAILS = """
+import running
+def broken(*arguments):
+    raise ValueError("the checks are broken")
+running.check = broken
+"""
+OTHER_FAILS = """
+import running
+class Broken(running.Workers):
+    def __init__(self, seed, count):
+        if seed[2] == 1:
+            raise ValueError("no clips here")
+        super().__init__(seed, count)
+running.Workers = Broken
+"""
+OTHER_IS_KILLED = """
+import os
+import running
+class Killed(running.Trainer):
+    def train_step(self, pool):
+        if self.peers.rank == 1:
+            os._exit(7)
+        return super().train_step(pool)
+running.Trainer = Killed
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (FIRST_FAILS, ["the checks are broken"]),
+        (OTHER_FAILS, ["no clips here", "process 1 ended with exit code 1"]),  # the first still waits for it
+        (OTHER_IS_KILLED, ["process 1 ended with exit code 7"]),
+    ],
+    ids=["first", "other", "killed"],
+)
+def test_a_process_that_fails_ends_the_others(tmp_path, before, words):
+    process = start(tmp_path / "run", {"--processes": 2, "--frames": 16}, before)
+    try:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 1, said
+        for word in words:
+            assert word in said
+        wait_for(lambda: not members(process.pid))
+    finally:
+        if members(process.pid):
+            kill(process)

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "src")]
 
 import synth
+from checks import CHECKED
 from clips import LENGTH, SIZE
 from stacksam import Box, Mask, Point, Session, load_model, open_stack
 from stacksam.metrics import box_of, click_of, iou
-from stacksam.session.judge import worth
+from stacksam.session.judge import FITTED_DISTANCE, worth
 from stacksam.session.models import Model
-from train import CHECKED
 
 BINS = 10
 OBJECTS = 4  # of a clip, at most
@@ -46,6 +47,7 @@ PROMPTED = 60  # pixels of an object that is prompted, at least
 PRESENT = 10  # pixels from which on an object counts as shown; with fewer, but some, it is not asked
 OWN_SEEDS = 2**20  # seeds of this program after CHECKED, beyond those of the checks of training
 EACH_SEED = 2**16
+FITTED = 30  # followed masks that a fit of three coefficients needs, at least
 
 Floats = NDArray[np.float64]
 Prompts = list[Point | Box | Mask]
@@ -75,6 +77,8 @@ class Reliability:
 
 def reliability(predicted: Sequence[float], true: Sequence[float]) -> Reliability:
     """Bins of equal width over 0 to 1; what is predicted outside of that counts as its nearest end."""
+    if not len(predicted):
+        raise SystemExit("no mask was shown; give more clips")
     values, truth = np.clip(np.asarray(predicted, float), 0, 1), np.asarray(true, float)
     bins = np.minimum((values * BINS).astype(int), BINS - 1)
     masks = np.bincount(bins, minlength=BINS)
@@ -168,7 +172,16 @@ def measure_iou(model: Model, first: int, count: int) -> dict[str, tuple[list[fl
 
 
 def fit_worth(predicted: Sequence[float], true: Sequence[float], distance: Sequence[float]) -> list[float]:
-    """Coefficients of ``worth`` with the least squared error."""
+    """Coefficients of ``worth`` with the least squared error; none of too few masks."""
+    if len(predicted) < FITTED:
+        raise SystemExit(
+            f"a fit needs {FITTED} followed masks, and there are {len(predicted)}; give more clips"
+        )
+    if max(distance) != FITTED_DISTANCE:
+        raise SystemExit(
+            f"masks were followed for up to {max(distance)} frames, and `worth` falls for {FITTED_DISTANCE}; "
+            "change FITTED_DISTANCE in session/judge.py"
+        )
 
     def error(coefficients: Floats) -> float:
         how = (float(coefficients[0]), float(coefficients[1]), float(coefficients[2]))
@@ -177,6 +190,20 @@ def fit_worth(predicted: Sequence[float], true: Sequence[float], distance: Seque
 
     best = minimize(error, np.array([0.9, -0.1, 0.1]), method="Nelder-Mead")
     return [round(float(value), 4) for value in best.x]
+
+
+def description_of(path: Path, model: Model) -> dict[str, Any]:
+    """What a file tells of a model, which is to be this one: coefficients of another would be wrong there."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"cannot read {path}: {error}; give the description of a model") from error
+    if not isinstance(told, dict) or told.get("sha256") != model.digest:
+        raise SystemExit(
+            f"{path} does not describe {model.name}, whose weights have the SHA-256 {model.digest}; give the "
+            "description of that model, with that digest"
+        )
+    return told
 
 
 def measure_presence(model: Model, first: int, count: int) -> tuple[list[float], list[bool], int]:
@@ -251,7 +278,7 @@ def svg(
     return "\n".join(parts) + "\n"
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, default=100, help="clips for the predicted IoU (default: 100)")
@@ -263,14 +290,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
     parser.add_argument("--fit", type=Path, metavar="FILE", help="fit, and write into this description")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
+    if args.clips < 1:
+        parser.error(f"--clips {args.clips}: give at least 1")
+    if args.fit and args.seed == 0:
+        parser.error("--fit with seed 0 would be measured on what it was fitted on; give another --seed")
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
     first = CHECKED + OWN_SEEDS + args.seed * EACH_SEED
     if args.fit:
+        told = description_of(args.fit, model)
         neutral = replace(model, followed_iou=(1.0, 0.0, 0.0))
         coefficients = fit_worth(*measure_iou(neutral, first, args.clips)["followed"])
-        told = json.loads(args.fit.read_text(encoding="utf-8")) | {"followed_iou": coefficients}
+        told["followed_iou"] = coefficients
         args.fit.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         print(f"slope, offset and fall of followed masks: {coefficients}")
         return

@@ -42,29 +42,33 @@ def render(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _work(seed: list[int], worker: int, out: Any, stop: Any) -> None:
+def _work(seed: list[int], worker: int, out: Any, stop: Any, parent: int) -> None:
     """Render clips until told to stop; a seed that fails is reported and passed over."""
     torch.set_num_threads(1)
     os.nice(10)  # a step that waits for clips is rare, one that waits for a core is not
     rng = np.random.Generator(np.random.PCG64([*seed, worker]))
-    parent = os.getppid()
+    made: list[tuple[np.ndarray, np.ndarray]] = []
     while not stop.is_set():
-        made: list[tuple[np.ndarray, np.ndarray]] = []
-        while len(made) < _BUNDLE:
-            number = int(rng.integers(2**40))
-            try:
-                made.append(render(number))
-            except Exception as error:  # noqa: BLE001  one bad clip must not end a run
-                out.put(f"clip {number}: {error!r}")
-        bundle = np.stack([m[0] for m in made]), np.stack([m[1] for m in made])
-        while True:
-            if os.getppid() != parent:
-                os._exit(0)  # killed: nobody will ask for clips any more
-            try:
-                out.put(bundle, timeout=5.0)
-                break
-            except queue.Full:
-                continue
+        number = int(rng.integers(2**40))
+        try:
+            made.append(render(number))
+        except Exception as error:  # noqa: BLE001  one bad clip must not end a run
+            _hand_over(f"clip {number}: {error!r}", out, stop, parent)
+        if len(made) == _BUNDLE:
+            _hand_over((np.stack([m[0] for m in made]), np.stack([m[1] for m in made])), out, stop, parent)
+            made = []
+
+
+def _hand_over(thing: Any, out: Any, stop: Any, parent: int) -> None:
+    """Put a thing into the queue once there is room for it, unless nobody asks any more."""
+    while not stop.is_set():
+        if os.getppid() != parent:
+            os._exit(0)  # killed, without a word to stop; leaving by return would wait for the queue
+        try:
+            out.put(thing, timeout=5.0)
+            return
+        except queue.Full:
+            continue
 
 
 class Workers:
@@ -76,7 +80,7 @@ class Workers:
         self._queue: Any = context.Queue(maxsize=2 * count + 2)
         self._stop = context.Event()
         self._processes = [
-            context.Process(target=_work, args=(seed, i, self._queue, self._stop), daemon=True)
+            context.Process(target=_work, args=(seed, i, self._queue, self._stop, os.getpid()), daemon=True)
             for i in range(count)
         ]
         for process in self._processes:

@@ -130,7 +130,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument an option
     _check_mode(ctx, suite)
     if suite:
         from stacksam.evalprompts import METHODS
-        from stacksam.evaluate import format_report, run_evaluation, to_plain
+        from stacksam.evaluate import run_evaluation
+        from stacksam.evaluation_report import format_report, to_plain
 
         rows = run_evaluation(
             data=data,

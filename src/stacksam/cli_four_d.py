@@ -15,6 +15,7 @@ from stacksam.cli_options import (
     Direction,
     DirectionOption,
     DtypeOption,
+    EndsOption,
     ImageSizeOption,
     IntensityOption,
     JsonOption,
@@ -29,6 +30,7 @@ from stacksam.cli_options import (
     numbers,
     option,
     reporter,
+    session_settings,
     show,
     show_json,
     stack_arguments,
@@ -130,6 +132,7 @@ def segment4d(  # noqa: PLR0913, PLR0917 - one argument an option
     image_size: ImageSizeOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    ends: EndsOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -171,6 +174,7 @@ def segment4d(  # noqa: PLR0913, PLR0917 - one argument an option
             memory=memory,
             patience=patience,
             threshold=divisions,
+            settings=session_settings(None, None, None, None, ends),
         )
         summary = _followed(follower, quiet)
     if as_json:

@@ -25,13 +25,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias, get_args
 
@@ -52,6 +50,8 @@ from stacksam.evalprompts import (
     session_runner,
     split_method,
 )
+from stacksam.evaluation_report import format_report, save_json
+from stacksam.evaluation_result import CurvePoint, EvaluationRow, ObjectScore
 from stacksam.metrics import (
     boundary_f,
     copy_baseline,
@@ -59,36 +59,25 @@ from stacksam.metrics import (
     link_by_overlap,
     otsu_watershed,
 )
-from stacksam.tables import Style, figure, text_table
 
 __all__ = [
     "CHOICES",
     "Choice",
     "Clip",
     "Corrections",
-    "CurvePoint",
     "Dataset",
-    "EvaluationRow",
-    "ObjectScore",
     "TruthPrompt",
     "available_sets",
     "evaluate",
-    "format_curves",
-    "format_report",
-    "format_table",
     "load_dataset",
     "run_evaluation",
     "score_object",
     "session_runner",
-    "to_plain",
 ]
 
 Choice: TypeAlias = Literal["spaced", "largest"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 """Which objects where there are more than are wanted: evenly spaced ids, or those with the most pixels."""
-
-CURVE_DISTANCES = (0, 1, 2, 4, 8)
-"""Distances from the prompted frame that the table of curves shows, before the last."""
 
 MIN_PIXELS = 30
 """Objects smaller than this in the prompted frame are left out."""
@@ -97,92 +86,6 @@ DATA_VARIABLE = "STACKSAM_EVALDATA"
 
 Method: TypeAlias = Callable[[Clip, Sequence[int]], Masks]
 """What is evaluated: the masks of some objects of a clip, which may look at its truth."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectScore:
-    """How one object was followed; see the module for what the other frames are.
-
-    Attributes
-    ----------
-    iou_prompted, iou_others : float
-    boundary_prompted, boundary_others : float
-        Boundary F-measure. The two for other frames are NaN in a stack of one frame.
-    n_others : int
-        Other frames that were counted.
-    iou_by_distance : tuple of (int, float)
-        Distance in frames from the prompted one and IoU, of each frame that was counted, itself among them.
-    dice_volume : float
-        ``2 |A and B| / (|A| + |B|)`` over all frames at once; NaN in a stack of one frame.
-    clip : str
-    object_id : int
-        Whose score it is.
-    """
-
-    iou_prompted: float
-    iou_others: float
-    boundary_prompted: float
-    boundary_others: float
-    n_others: int
-    iou_by_distance: tuple[tuple[int, float], ...] = ()
-    dice_volume: float = math.nan
-    clip: str = ""
-    object_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """Mean IoU at one distance from the prompted frame, both ways.
-
-    Attributes
-    ----------
-    distance : int
-        In frames; 0 is the prompted frame.
-    iou : float
-    frames : int
-        Frames, of all objects, that the mean is of.
-    """
-
-    distance: int
-    iou: float
-    frames: int
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRow:
-    """Means over the objects of one data set, by one method.
-
-    Attributes
-    ----------
-    dataset : str
-    method : str
-        ``"click"``, ``"box"``, ``"mask"``: the model with that prompt; ``"click+N"``: with up to N corrective
-        clicks more; ``"copy"``, ``"otsu+watershed"``: the baselines.
-    objects, frames : int
-        Objects, and their other frames that were counted.
-    iou_prompted, iou_others, boundary_prompted, boundary_others, dice_volume : float
-        NaN where there was nothing to average.
-    seconds : float
-        Wall time of segmenting, without loading and scoring.
-    curve : tuple of CurvePoint
-        Mean IoU by distance from the prompted frame, from 0 on: how it fares from the first frame to the
-        last.
-    scores : tuple of ObjectScore
-        Of each object.
-    """
-
-    dataset: str
-    method: str
-    objects: int
-    frames: int
-    iou_prompted: float
-    iou_others: float
-    boundary_prompted: float
-    boundary_others: float
-    dice_volume: float
-    seconds: float
-    curve: tuple[CurvePoint, ...] = ()
-    scores: tuple[ObjectScore, ...] = ()
 
 
 def evaluate(
@@ -262,85 +165,24 @@ def score_object(truth: NDArray[Any], predicted: NDArray[Any], prompted_frame: i
         for frame in range(len(truth))
         if frame != prompted_frame and (truth[frame].any() or predicted[frame].any())
     ]
-    ious = {f: iou(truth[f], predicted[f]) for f in (prompted_frame, *others)}
+    shown = (prompted_frame, *others)
+    ious = {f: iou(truth[f], predicted[f]) for f in shown}
+    boundaries = {f: boundary_f(truth[f], predicted[f]) for f in shown}
     # All frames skipped: right everywhere. No other frame at all: nothing to say.
     nothing = 1.0 if len(truth) > 1 else math.nan
 
-    def mean(measure: Callable[[Any, Any], float]) -> float:
-        return float(np.mean([measure(truth[f], predicted[f]) for f in others])) if others else nothing
+    def mean(values: dict[int, float]) -> float:
+        return float(np.mean([values[f] for f in others])) if others else nothing
 
     return ObjectScore(
-        iou_prompted=iou(truth[prompted_frame], predicted[prompted_frame]),
-        iou_others=mean(iou),
-        boundary_prompted=boundary_f(truth[prompted_frame], predicted[prompted_frame]),
-        boundary_others=mean(boundary_f),
+        iou_prompted=ious[prompted_frame],
+        iou_others=mean(ious),
+        boundary_prompted=boundaries[prompted_frame],
+        boundary_others=mean(boundaries),
         n_others=len(others),
         iou_by_distance=tuple((abs(frame - prompted_frame), value) for frame, value in ious.items()),
         dice_volume=_dice(truth, predicted) if len(truth) > 1 else math.nan,
     )
-
-
-def format_table(rows: Iterable[EvaluationRow], style: Style = "markdown") -> str:
-    """Rows as a table, one line each; figures that are not there show as ``-``."""
-    header = (
-        *("set", "method", "objects", "IoU prompted", "IoU others", "F prompted", "F others", "Dice"),
-        "seconds",
-    )
-    body = [
-        (
-            row.dataset,
-            row.method,
-            str(row.objects),
-            *map(figure, (row.iou_prompted, row.iou_others, row.boundary_prompted, row.boundary_others)),
-            figure(row.dice_volume),
-            f"{row.seconds:.1f}",
-        )
-        for row in rows
-    ]
-    return text_table(header, body, style, left=2)
-
-
-def format_curves(rows: Iterable[EvaluationRow], style: Style = "markdown") -> str:
-    """Mean IoU at some distances from the prompted frame, and at the last, a line a row.
-
-    Rows of single images have no curve and are left out; nothing is left of nothing.
-    """
-    header = ("set", "method", *map(str, CURVE_DISTANCES), "last", "distance of the last")
-    body = []
-    for row in rows:
-        found = {point.distance: point.iou for point in row.curve}
-        last = max(found, default=0)
-        if last:
-            ious = [found.get(distance, math.nan) for distance in (*CURVE_DISTANCES, last)]
-            body.append((row.dataset, row.method, *map(figure, ious), str(last)))
-    return text_table(header, body, style, left=2) if body else ""
-
-
-def format_report(rows: Sequence[EvaluationRow], style: Style = "markdown") -> str:
-    """All that is printed of rows: their table and, below, how IoU changes with distance."""
-    curves = format_curves(rows, style)
-    below = f"\n\nIoU by distance in frames from the prompted one:\n\n{curves}" if curves else ""
-    return format_table(rows, style) + below
-
-
-def to_plain(rows: Iterable[EvaluationRow]) -> list[dict[str, Any]]:
-    """All that is known of rows, curves and single objects included, for JSON; None for what is not there."""
-    return [_without_nan(dataclasses.asdict(row)) for row in rows]
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _save_json(rows: Iterable[EvaluationRow], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(to_plain(rows), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; choose another place") from error
 
 
 def run_evaluation(
@@ -559,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress=lambda line: _write(sys.stderr, line),
         )
         if options.json:
-            _save_json(rows, options.json)
+            save_json(rows, options.json)
     except StacksamError as error:
         _write(sys.stderr, f"error: {error}")
         return 1

@@ -75,6 +75,16 @@ def test_settings_of_the_manifest_are_those_of_the_program(manifest):
     assert Config().settings() == Settings()
 
 
+def test_ends_in_depth_can_be_switched_off_and_are_another_session_with_nano_then():
+    off = Config(find_ends=False)
+    assert off.settings() == Settings(find_ends=False)
+    assert off.sight(windowed=True) != Config().sight(windowed=True) == "full"
+    assert off.sight(windowed=False) == Config().sight(windowed=False) == "full"
+    assert Config(scope="auto", canvas="native").sight(windowed=False) == "auto native"
+    with pytest.raises(InputError, match="find_ends is 'no'; use true or false"):
+        Config(find_ends="no")
+
+
 def test_asking_whether_a_file_is_ours_does_not_import_torch(tmp_path):
     (tmp_path / "other.json").write_text('{"format": "other"}')
     code = (

@@ -424,6 +424,14 @@ def test_levels_of_files(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kwargs", "told"), [({}, False), ({"scale": (2, 1, 1)}, True), ({"units": ("um", "um", "um")}, True)]
+)
+def test_the_scale_that_napari_begins_with_tells_nothing(kwargs, told):
+    layer = image(pixels((4, 20, 30)), axis_labels=("z", "y", "x"), **kwargs)
+    assert stack_of(layer, default_choice(layer)).spacing_told is told
+
+
+@pytest.mark.parametrize(
     ("kwargs", "spacing", "units"),
     [
         ({}, (60, 0.25, 0.25), ("second", "micrometer", "micrometer")),

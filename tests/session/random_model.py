@@ -76,6 +76,9 @@ class DiscPredictor:
     A painted mask is taken as it is.
     """
 
+    finds_ends = False
+    looks = 1
+
     def __init__(self, model, stack, settings, recall, folder=None):
         self.stack, self.settings = stack, settings
         frames = model.config.max_pointers if stack.live else stack.n_frames

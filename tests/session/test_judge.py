@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stacksam.session.canvas import View
-from stacksam.session.judge import heed, obedience, worth
+from stacksam.session.judge import FITTED_DISTANCE, heed, obedience, worth
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
@@ -71,7 +71,8 @@ def test_a_predicted_iou_is_left_as_it_is_by_neutral_coefficients(predicted, dis
 
 def test_belief_falls_with_distance_and_keeps_the_order():
     how = (0.7, -0.4, 0.5)
-    far = [worth(0.9, distance, how) for distance in range(6)]
+    far = [worth(0.9, distance, how) for distance in range(FITTED_DISTANCE + 1)]
+    assert worth(0.9, 100, how) == far[-1]  # nobody has looked how it goes on
     assert far == sorted(far, reverse=True)
     assert 0 < far[-1] < far[0] < 0.9
     grown = [worth(p, 3, how) for p in (0.0, 0.2, 0.6, 0.99, 1.0)]

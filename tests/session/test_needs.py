@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from random_model import random_model, small_stack
@@ -16,6 +17,7 @@ from stacksam.session.needs import fitting, needs
 from stacksam.session.prompts import Point
 from stacksam.session.session import Session
 from stacksam.session.settings import Settings
+from stacksam.session.stack import open_stack
 
 SHAPE = (64, 64)
 POINTS = [Point(0, i + 1, (float(10 + 4 * i), 20.0)) for i in range(12)]
@@ -41,6 +43,17 @@ def test_more_objects_and_larger_frames_need_more(windowed):
     assert total(SHAPE, 50, batch=1) <= total(SHAPE, 50)  # encoding a whole frame may be what takes most
     if windowed:
         assert total(SHAPE, 50, batch=1) < total(SHAPE, 50)
+
+
+def test_sections_across_planes_are_counted():
+    model = random_model()
+    volume = np.zeros((5, *SHAPE), np.float32)
+    told = {}
+    for axes in ("zyx", "tyx"):
+        with Session(open_stack(volume, axes=axes, intensity=(0.0, 1.0)), model) as session:
+            told[axes] = session.needs(1).work
+    assert told["tyx"] == needs(model, SHAPE, 1, Settings()).work
+    assert told["zyx"] == needs(model, SHAPE, 12, Settings()).work > told["tyx"]
 
 
 def test_under_a_ceiling_the_cache_goes_first_then_the_batch():

@@ -129,6 +129,7 @@ def test_the_file_is_for_people_too(stack, tmp_path):
         "dtype": "float32",
         "windowed": True,
         "image_size": 64,
+        "followed_iou": [1.0, 0.0, 0.0],
     }
 
 

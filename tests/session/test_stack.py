@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stacksam.errors import InputError, StackError
+from stacksam.io.images import lazy_image
 from stacksam.io.labels import read_labels, write_labels_ome_zarr, write_labels_tiff
-from stacksam.session.stack import Intensity, open_stack
+from stacksam.session.stack import Intensity, open_stack, reopen_stack
 
 
 def pixels(shape=(5, 10, 12), dtype=np.uint16, seed=0):
@@ -357,6 +358,46 @@ def test_identity_follows_the_data_not_the_file(tmp_path):
     assert len(same | {stack.identity() for stack in others}) == 7
     # The mapping is not part of what the data are.
     assert open_stack(data, intensity=(0, 1)).identity() in same
+
+
+@pytest.mark.parametrize(
+    ("file", "how", "told"),
+    [
+        ({}, {}, False),
+        ({"y": 0.2, "x": 0.2}, {}, False),  # how far planes lie apart is not known
+        ({}, {"spacing": (0.2, 0.2)}, False),
+        ({}, {"spacing": (1, 1, 1)}, True),
+        ({}, {"spacing": {"z": 1}}, True),
+        ({}, {"units": "um"}, True),
+        ({}, {"units": {"x": "um"}}, False),
+        ({"z": 3.0}, {}, True),
+    ],
+)
+def test_whether_spacing_was_told_is_known(file, how, told):
+    image = lazy_image(np.zeros((4, 5, 6), np.uint8), "zyx", scale=file)
+    stack = open_stack(image, intensity=(0, 255), **how)
+    assert stack.spacing_told is told
+    assert reopen_stack(stack.describe(), image).spacing_told is told
+    assert stack.along("y").spacing_told is told
+
+
+def test_a_millimetre_each_way_is_told_by_its_unit_also_along_another_axis():
+    scale, units = dict.fromkeys("zyx", 1.0), dict.fromkeys("zyx", "millimeter")
+    image = lazy_image(np.zeros((4, 5, 6), np.uint8), "zyx", scale=scale, units=units)
+    assert open_stack(image, intensity=(0, 255)).spacing_told
+    for along in "yx":
+        planes = lazy_image(np.zeros((4, 5, 6), np.uint8), "zyx", scale={"z": 3.0})
+        assert open_stack(planes, intensity=(0, 255), along=along).spacing_told
+        pixels_only = lazy_image(np.zeros((4, 5, 6), np.uint8), "zyx", scale={"y": 3.0, "x": 3.0})
+        assert not open_stack(pixels_only, intensity=(0, 255), along=along).spacing_told
+
+
+def test_descriptions_of_before_tell_spacing_where_it_is_not_one():
+    image = lazy_image(np.zeros((4, 5, 6), np.uint8), "zyx")
+    for spacing, told in (((1, 1, 1), False), ((2, 1, 1), True)):
+        old = open_stack(image, intensity=(0, 255), spacing=spacing).describe()
+        del old["spacing_told"]
+        assert reopen_stack(old, image).spacing_told is told
 
 
 def test_describe_is_json():

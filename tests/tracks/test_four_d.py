@@ -294,3 +294,12 @@ def test_a_stack_without_time_or_depth_is_an_error():
         open_volumes(images[None], axes="tzyx", spacing=(1, 2))
     with pytest.raises(InputError, match=r"spacing names axes \['q'\]"):
         open_volumes(images[None], axes="tzyx", spacing={"q": 2})
+
+
+@pytest.mark.parametrize(
+    ("spacing", "told"), [(None, False), ((1, 1, 1), True), ({"z": 2}, True), ({"t": 30}, False)]
+)
+def test_volumes_know_whether_the_step_between_planes_was_told(spacing, told):
+    with open_volumes(np.zeros((2, 3, 8, 8), np.uint8), intensity=(0, 255), spacing=spacing) as volumes:
+        assert volumes.spacing_told is told
+        assert volumes.z_stack(1).spacing_told is told

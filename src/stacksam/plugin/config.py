@@ -43,6 +43,8 @@ class Config:
         How much of a frame an object sees with an official model; see :class:`stacksam.session.Settings`.
     canvas : {"frame", "native"}
         What an official model sees a frame as; see there, too.
+    find_ends : bool
+        Whether ``nano`` looks in depth where an object ends; see there, too.
 
     Raises
     ------
@@ -56,6 +58,7 @@ class Config:
     memory_ceiling_mb: int = 0
     scope: str = "full"
     canvas: str = "frame"
+    find_ends: bool = True
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -66,6 +69,8 @@ class Config:
             raise InputError(f"the setting scope is {self.scope!r}; use one of {', '.join(SCOPES)}")
         if self.canvas not in CANVASES:
             raise InputError(f"the setting canvas is {self.canvas!r}; use one of {', '.join(CANVASES)}")
+        if not isinstance(self.find_ends, bool):
+            raise InputError(f"the setting find_ends is {self.find_ends!r}; use true or false")
         for name in ("cache_size_mb", "memory_ceiling_mb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -84,11 +89,19 @@ class Config:
             max_memory=self.memory_ceiling_mb * 2**20 or None,
             scope=cast("Scope", self.scope),
             canvas=cast("Canvas", self.canvas),
+            find_ends=self.find_ends,
         )
 
-    @property
-    def sight(self) -> str:
-        """What results with official models depend on, in a word: another choice is another session."""
+    def sight(self, *, windowed: bool) -> str:
+        """What results depend on beside the model, in a word: another choice is another session.
+
+        Parameters
+        ----------
+        windowed : bool
+            With ``nano``, which has windows of its own kind.
+        """
+        if windowed:
+            return "full" if self.find_ends else "full endless"
         return self.scope if self.canvas == "frame" else f"{self.scope} {self.canvas}"
 
     @property

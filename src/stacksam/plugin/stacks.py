@@ -75,8 +75,8 @@ def opener_of(layer: Any, choice: LayerChoice) -> Callable[[], Stack]:
             at=opening.at,
             channels=opening.channels,
             intensity=opening.intensity,
-            spacing=opening.spacing,
-            units=opening.units,
+            spacing=opening.spacing if opening.told else None,
+            units=opening.units if opening.told else None,
         )
 
     return opened

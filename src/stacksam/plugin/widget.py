@@ -266,13 +266,14 @@ class StacksamWidget(Dock):
             self.image_part.set_message(str(error))
             return
         self.image_part.set_message(_TILTED if placement.tilted else "")
-        name, sight = self.model_part.name(), self._config(quiet=True).sight
+        name = self.model_part.name()
+        sight = self._config(quiet=True).sight(windowed=name == "nano")
         kept = bool(layer.metadata.get("stacksam", {}).get("folder"))
 
         def work() -> tuple[NDArray[np.float32], bool]:
             stack = opened()
             digest = None if kept else digest_of(name)
-            saved = digest is not None and saved_at(stack, digest, "full" if name == "nano" else sight)
+            saved = digest is not None and saved_at(stack, digest, sight)
             return stack.frame(min(frame or 0, stack.n_frames - 1)), kept or bool(saved)
 
         def done(seen: tuple[NDArray[np.float32], bool]) -> None:
@@ -307,7 +308,7 @@ class StacksamWidget(Dock):
         def folder(stack: Stack, model: Model) -> Path:
             if origin.get("folder"):
                 return Path(origin["folder"])
-            return place_of(stack, model.digest, "full" if model.windowed else config.sight)
+            return place_of(stack, model.digest, config.sight(windowed=model.windowed))
 
         self.controller.close_session()
         self._let_go()  # of the image that was worked on before

@@ -26,9 +26,9 @@ from stacksam.session.models import Model
 from stacksam.session.settings import Settings
 from stacksam.session.stack import Stack
 
-__all__ = ["Encoder", "quiet"]
+__all__ = ["LARGE", "Encoder", "quiet"]
 
-_LARGE = 2**24  # pixels of a frame, above which it is read in parts
+LARGE = 2**24  # pixels of a frame, above which it is read in parts
 _OVERSAMPLED = 4  # pixels along a pixel of the input that are read at most of a large frame
 
 _P = ParamSpec("_P")
@@ -63,7 +63,7 @@ class Encoder:
     ----------
     cache : FeatureCache
     count : int
-        Views that were encoded until now.
+        Views, and other pictures, that were encoded until now.
     """
 
     def __init__(self, model: Model, stack: Stack, settings: Settings, folder: Path | None = None) -> None:
@@ -134,12 +134,7 @@ class Encoder:
 
     def _encode(self, frame: int, canvases: Sequence[View]) -> list[Features]:
         """Encode canvases of one size."""
-        pictures = torch.stack([self.cut(frame, view) for view in canvases]).to(self._model.device)
-        if self._model.windowed:  # convolutions are faster so
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with self.computing():
-            encoded = self._model.network.encode_image(pictures)
-        self.count += len(canvases)
+        encoded = self.encoded(torch.stack([self.cut(frame, view) for view in canvases]))
         found = []
         for i, view in enumerate(canvases):
             # A copy, or each view would keep the whole batch alive.
@@ -150,10 +145,20 @@ class Encoder:
             found.append(own)
         return found
 
+    def encoded(self, pictures: Tensor) -> Features:
+        """Features of pictures (B, 3, size, size), which are counted and not kept."""
+        pictures = pictures.to(self._model.device)
+        if self._model.windowed:  # convolutions are faster so
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with self.computing():
+            features = self._model.network.encode_image(pictures)
+        self.count += len(pictures)
+        return features
+
     def cut(self, frame: int, view: View) -> Tensor:
         """What a view shows of a frame, as the network's input (3, size, size)."""
         shape = self._stack.frame_shape
-        if shape[0] * shape[1] <= _LARGE:
+        if shape[0] * shape[1] <= LARGE:
             return view.cut(self._picture(frame))
         # Never all of a large frame: what the view shows, and no more pixels of that than are of use.
         step = max(1, min(view.height, view.width) // (_OVERSAMPLED * view.size))
@@ -179,7 +184,7 @@ class Encoder:
         """Begin to read a frame that will be asked for soon; one at a time, and no large one."""
         shape = self._stack.frame_shape
         known = frame in self._pictures or frame in self._ahead
-        if known or not 0 <= frame < self._stack.n_frames or shape[0] * shape[1] > _LARGE:
+        if known or not 0 <= frame < self._stack.n_frames or shape[0] * shape[1] > LARGE:
             return
         if len(self._ahead) > 1:  # the older one was not asked for after all
             self._ahead.pop(next(iter(self._ahead))).cancel()

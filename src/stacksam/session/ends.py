@@ -12,65 +12,76 @@ found again is one. What the sections that are believed say tells together how f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stacksam.network.prompt_encoder import NEGATIVE, POSITIVE
-from stacksam.session.boxes import BBox
+from stacksam.session.boxes import BBox, union
 from stacksam.session.canvas import WINDOW_SIDE, View, object_size
-from stacksam.session.encoder import Encoder, quiet
+from stacksam.session.encoder import LARGE, Encoder, quiet
 from stacksam.session.models import Model
 from stacksam.session.records import Record
+from stacksam.session.sections import Extent, Section, extent_in, sections_of
 from stacksam.session.stack import Stack
 
-__all__ = ["Ends", "Reach"]
+__all__ = ["AT_ONCE", "Ends", "Reach"]
 
-_PLACES = (-0.25, 0.0, 0.25)  # of sections, in extents of the mask from its middle
+AT_ONCE = 12  # windows of an object that are looked at together, at most: both ends of six sections
+
 _BELIEVED = 0.75  # overlap (IoU) with the known line from which on a section is believed
 _BELIEVED_AGAIN = 0.5  # the same of the closer look, where the line itself is less sure
 _LEAST = 2  # sections that must be believed
 _ENDED = 0.5  # the share of them that must have ended before the object is taken to have
-_BESIDE = 2.0  # pixels beside the line that do not belong to the object
 _FLAT = 2.0  # the side of a window in depths of the stack from which on a section shows too little
-_CLOSE = 0.5  # where an end is looked at from: the share of the way to it
-_AGAIN = 0.3  # how far from where it was, as a share of the way, an end may be found again
+_HELD = 2**26  # bytes of sections that are kept at once; planes are read again for more
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """First and last frame on which an object may be."""
+    """First and last frame on which an object may be; infinite where no end was found."""
 
-    first: int
-    last: int
+    first: float
+    last: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """A plane across the frames, and what is known of the object in it.
+_EVERYWHERE = Reach(-math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subject:
+    """An object that is looked at.
 
     Attributes
     ----------
-    frame : int
-    axis : int
-        0 cuts along a row of the frames, 1 along a column.
-    at : int
-        Which one.
-    line : (int, int)
-        First and last pixel of the object where frame and section meet.
+    sections : list of Section
+    size : float
+        Wanted side of a window, in pixels.
+    frames : range
+        Those that windows may show.
+    box : (int, int, int, int)
+        The part of a frame that they may show.
+    shown : dict
+        What sections show (frames, pixels, C), by axis and place; filled in when planes are read.
     """
 
-    frame: int
-    axis: int
-    at: int
-    line: tuple[int, int]
+    sections: list[Section]
+    size: float
+    frames: range
+    box: BBox
+    shown: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
 
     @property
-    def middle(self) -> float:
-        return (self.line[0] + self.line[1]) / 2
+    def nbytes(self) -> int:
+        """Of what sections show in one channel."""
+        y0, x0, y1, x1 = self.box
+        return sum(4 * len(self.frames) * ((x1 - x0) if s.axis == 0 else (y1 - y0)) for s in self.sections)
+
+
+_Question = tuple[_Subject, Section]
 
 
 class Ends:
@@ -87,8 +98,8 @@ class Ends:
     def __init__(self, model: Model, stack: Stack, encoder: Encoder) -> None:
         self._model, self._stack, self._encoder = model, stack, encoder
         self._known: dict[tuple[int, int], tuple[bytes, Reach]] = {}
-        step, y, x = stack.spacing
-        self._told = not step == y == x == 1.0
+        self._channels = 1 if len(stack.channels) <= 1 else 3  # greys are repeated when they are looked at
+        step, y, x = stack.spacing if stack.spacing_told else (1.0, 1.0, 1.0)
         self._planes_a_pixel = tuple(min(max(p / step, 1 / 8), 4.0) for p in (x, y))
 
     def allow(self, frame: int, conditioning: Sequence[Record]) -> bool:
@@ -96,209 +107,195 @@ class Ends:
 
         It may be where one of them says that it reaches, and between any two of them.
         """
+        asked = self._asked(frame, conditioning)
+        return asked is None or any(r.first <= frame <= r.last for r in map(self.reach, asked))
+
+    @staticmethod
+    def _asked(frame: int, conditioning: Sequence[Record]) -> list[Record] | None:
+        """The records whose reach tells whether an object may be on a frame; None where it may be anyway."""
         seen = [record for record in conditioning if record.mask.any()]
         if not seen or min(r.frame for r in seen) <= frame <= max(r.frame for r in seen):
-            return True
-        reaches = (self.reach(record) for record in seen)
-        return any(reach.first <= frame <= reach.last for reach in reaches)
+            return None
+        return seen
+
+    def learn(self, frame: int, objects: Iterable[Sequence[Record]]) -> None:
+        """Look at once at all that :meth:`allow` will have to know of several objects on a frame.
+
+        Parameters
+        ----------
+        frame : int
+        objects : iterable of sequence of Record
+            Each object's records of conditioning frames.
+        """
+        self._learn([record for own in objects for record in self._asked(frame, own) or ()])
 
     def reach(self, record: Record) -> Reach:
         """How far the object of a record reaches."""
-        key = record.object_id, record.frame
-        mask = np.packbits(record.mask).tobytes() + repr(record.bbox).encode()
-        if key not in self._known or self._known[key][0] != mask:
-            self._known[key] = mask, self._look(record)
-        return self._known[key][1]
+        self._learn([record])
+        return self._known[record.object_id, record.frame][1]
+
+    def _learn(self, records: Sequence[Record]) -> None:
+        fresh = {}
+        for record in records:
+            key = record.object_id, record.frame
+            mask = np.packbits(record.mask).tobytes() + repr(record.bbox).encode()
+            if key not in self._known or self._known[key][0] != mask:
+                fresh[key] = record, mask
+        found = self._look([record for record, _ in fresh.values()]) if fresh else []
+        for (key, (_, mask)), reach in zip(fresh.items(), found, strict=True):
+            self._known[key] = mask, reach
 
     @quiet
-    def _look(self, record: Record) -> Reach:
-        everything = Reach(0, self._stack.n_frames - 1)
-        sections = _sections_of(record)
+    def _look(self, records: Sequence[Record]) -> list[Reach]:
+        """How far the objects of records reach."""
+        subjects = {k: subject for k, r in enumerate(records) if (subject := self._subject(r)) is not None}
+        reaches = [_EVERYWHERE] * len(records)
+        for some in self._portions(subjects):
+            own = [subjects[k] for k in some]
+            self._read(own)
+            for k, reach in zip(some, self._reaches(own), strict=True):
+                reaches[k] = reach
+            for subject in own:
+                subject.shown.clear()
+        return reaches
+
+    def _subject(self, record: Record) -> _Subject | None:
+        """What is to be looked at of a record's object; None where that would tell nothing."""
+        sections, n_frames = sections_of(record), self._stack.n_frames
         if len(sections) < _LEAST:
-            return everything
+            return None
         size = WINDOW_SIDE * object_size(record.mask)
-        if not self._told and size > _FLAT * self._stack.n_frames:
-            return everything  # planes lie farther apart than pixels, who knows how far
+        if not self._stack.spacing_told and size > _FLAT * n_frames:
+            return None  # planes lie farther apart than pixels, who knows how far
         around = math.ceil(size * max(self._planes_a_pixel)) + 1
-        low, high = max(record.frame - around, 0), min(record.frame + around + 1, self._stack.n_frames)
-        pictures, origin = self._read(record, sections, range(low, high), math.ceil(size / 2) + 1)
-
-        def ask(asked: Sequence[_Section], least: float) -> list[_Extent | None]:
-            return self._ask(asked, size, pictures, (low, *origin), least)
-
-        believed = [extent for extent in ask(sections, _BELIEVED) if extent is not None]
-        if len(believed) < _LEAST:
-            return everything
-        closer = [section for extent in believed for section in extent.closer()]
-        found = iter(ask(closer, _BELIEVED_AGAIN) if closer else [])
-        ends = [extent.confirmed(found) for extent in believed]
-        first = float(np.quantile([a for a, _ in ends], 1 - _ENDED, method="higher"))
-        last = float(np.quantile([b for _, b in ends], _ENDED, method="lower"))
-        return Reach(
-            everything.first if math.isinf(first) else math.floor(first),
-            everything.last if math.isinf(last) else math.ceil(last),
-        )
-
-    def _view(self, section: _Section, size: float) -> View:
-        """The window of a section: frames are its rows."""
-        width = max(round(size), 8)
-        height = max(round(size * self._planes_a_pixel[section.axis]), 4)
-        y, x = section.frame - height // 2, round(section.middle - width / 2)
-        return View(y, x, height, width, self._model.config.image_size)
-
-    def _read(
-        self, record: Record, sections: Sequence[_Section], frames: range, margin: int
-    ) -> tuple[dict[tuple[int, int], NDArray[np.float32]], tuple[int, int]]:
-        """What sections show (Z, w, 3) around the object, by axis and place; and where frames were cut."""
+        margin = math.ceil(size / 2) + 1
         y0, x0, y1, x1 = record.bbox
         rows, columns = self._stack.frame_shape
-        box = max(y0 - margin, 0), max(x0 - margin, 0), min(y1 + margin, rows), min(x1 + margin, columns)
-        lines: dict[tuple[int, int], list[NDArray[np.float32]]] = {(s.axis, s.at): [] for s in sections}
-        for frame in frames:
-            part = self._stack.frame(frame, box)
-            for (axis, at), found in lines.items():  # copies, or all of every frame would be kept
-                found.append((part[at - box[0]] if axis == 0 else part[:, at - box[1]]).copy())
-        return {key: np.stack(found) for key, found in lines.items()}, box[:2]
+        return _Subject(
+            sections,
+            size,
+            range(max(record.frame - around, 0), min(record.frame + around + 1, n_frames)),
+            (max(y0 - margin, 0), max(x0 - margin, 0), min(y1 + margin, rows), min(x1 + margin, columns)),
+        )
 
-    def _ask(
-        self,
-        sections: Sequence[_Section],
-        size: float,
-        pictures: Mapping[tuple[int, int], NDArray[np.float32]],
-        origin: tuple[int, int, int],
-        least: float,
-    ) -> list[_Extent | None]:
-        """How far the object extends in each section; None of those that are not believed."""
-        low, top, left = origin
-        views = [self._view(section, size) for section in sections]
-        seen, points = [], []
-        for section, view in zip(sections, views, strict=True):
-            across = pictures[section.axis, section.at]
-            seen.append(view.cut(across, (low, left if section.axis == 0 else top)))
-            beside = section.line[0] - _BESIDE, section.line[1] + _BESIDE
-            places = [(section.frame, at) for at in (section.middle, *beside)]
-            points.append(view.points(np.array(places, np.float64)))
-        network, device = self._model.network, self._model.device
-        labels = torch.tensor([POSITIVE, NEGATIVE, NEGATIVE], device=device).expand(len(points), 3)
-        batch = torch.stack(seen).to(device).contiguous(memory_format=torch.channels_last)
+    def _portions(self, subjects: dict[int, _Subject]) -> Iterator[list[int]]:
+        """Keys of as many subjects as can be held at once."""
+        some: list[int] = []
+        held = 0
+        for key, subject in subjects.items():
+            wanted = self._channels * subject.nbytes
+            if some and held + wanted > _HELD:
+                yield some
+                some, held = [], 0
+            some.append(key)
+            held += wanted
+        if some:
+            yield some
+
+    def _read(self, subjects: Sequence[_Subject]) -> None:
+        """Take from the planes what sections show; each is read once, but of large frames only parts."""
+        rows, columns = self._stack.frame_shape
+        lines: dict[tuple[int, int, int], list[NDArray[np.float32]]] = {}
+        for frame in range(min(s.frames.start for s in subjects), max(s.frames.stop for s in subjects)):
+            wanted = [(k, subject) for k, subject in enumerate(subjects) if frame in subject.frames]
+            together = [wanted] if rows * columns <= LARGE else [[one] for one in wanted]
+            for some in together:
+                if not some:
+                    continue
+                box = some[0][1].box
+                for _, subject in some:
+                    box = union(box, subject.box)
+                part = self._stack.frame(frame, box)[..., : self._channels]
+                for k, subject in some:
+                    y0, x0, y1, x1 = subject.box
+                    own = part[y0 - box[0] : y1 - box[0], x0 - box[1] : x1 - box[1]]
+                    for s in subject.sections:
+                        line = own[s.at - y0] if s.axis == 0 else own[:, s.at - x0]
+                        # A copy, or all of every plane would be kept.
+                        lines.setdefault((k, s.axis, s.at), []).append(line.copy())
+        for (k, axis, at), found in lines.items():
+            subjects[k].shown[axis, at] = np.stack(found)
+
+    def _reaches(self, subjects: Sequence[_Subject]) -> list[Reach]:
+        """How far objects reach whose sections were read."""
+        answers = iter(self._ask([(one, s) for one in subjects for s in one.sections], _BELIEVED))
+        believed = []
+        for one in subjects:
+            own = [extent for extent in islice(answers, len(one.sections)) if extent is not None]
+            believed.append(own if len(own) >= _LEAST else [])
+        closer = [(s, c) for s, own in zip(subjects, believed, strict=True) for e in own for c in e.closer()]
+        again = iter(self._ask(closer, _BELIEVED_AGAIN))
+        return [_together(own, [extent.confirmed(again) for extent in own]) for own in believed]
+
+    def _ask(self, questions: Sequence[_Question], least: float) -> list[Extent | None]:
+        """How far objects extend in sections; None of those that are not believed."""
+        side = self._model.config.image_size
+        whole = View(0, 0, side, side, side)
+        return self._encoder.in_chunks(questions, whole, lambda some: self._answers(some, least))
+
+    def _answers(self, questions: Sequence[_Question], least: float) -> list[Extent | None]:
+        """As :meth:`_ask`, for as many as are computed at once."""
+        network, device, side = self._model.network, self._model.device, self._model.config.image_size
+        views = [s.view(one.size, self._planes_a_pixel[s.axis], side) for one, s in questions]
+        seen, points, labels = [], [], []
+        for (one, section), view in zip(questions, views, strict=True):
+            y0, x0, _, _ = one.box
+            origin = one.frames.start, x0 if section.axis == 0 else y0
+            seen.append(view.cut(one.shown[section.axis, section.at], origin).expand(3, -1, -1))
+            places, kinds = section.clicks()
+            points.append(view.points(places))
+            labels.append(kinds)
+        features = self._encoder.encoded(torch.stack(seen))
         with self._encoder.computing():
-            features = network.encode_image(batch)
             masks = network.decode_masks(
                 features,
                 network.unconditioned(features),
                 torch.from_numpy(np.stack(points)).float().to(device),
-                labels,
+                torch.tensor(labels, device=device),
                 candidates=False,
             )
         logits = masks.logits[:, 0].float().cpu().numpy()
-        rows, columns = self._stack.frame_shape
+        n_frames, (rows, columns) = self._stack.n_frames, self._stack.frame_shape
         found = []
-        for section, view, own in zip(sections, views, logits, strict=True):
-            whole = self._stack.n_frames, columns if section.axis == 0 else rows
-            found.append(_extent(section, view, *view.mask(own, whole), least))
+        for (_, section), view, own in zip(questions, views, logits, strict=True):
+            box, mask = view.mask(own, (n_frames, columns if section.axis == 0 else rows))
+            found.append(extent_in(section, view, n_frames, box, mask, least))
         return found
 
 
-def _sections_of(record: Record) -> list[_Section]:
-    """Sections across the mask of a record; none where they cut hardly more than its border."""
-    found = []
-    for axis in (0, 1):
-        mask = record.mask if axis == 0 else record.mask.T
-        start, along = (record.bbox[0], record.bbox[1]) if axis == 0 else (record.bbox[1], record.bbox[0])
-        middle = float(np.average(np.arange(len(mask)), weights=mask.sum(axis=1)))
-        for at in sorted({round(middle + place * (len(mask) - 1)) for place in _PLACES}):
-            if not 0 <= at < len(mask):
-                continue
-            line = _longest(mask[at])
-            if line[1] - line[0] >= 2:
-                ends = along + line[0], along + line[1]
-                found.append(_Section(record.frame, axis, start + at, ends))
-    return found
+def _together(extents: Sequence[Extent], ends: Sequence[tuple[float, float]]) -> Reach:
+    """What several sections of an object say, of which some may be wrong.
 
+    A section beside the middle cuts a round object short, but no straight one. So it says that the object
+    ends where it says, or up to there where a ball would end; of that it takes what the middle ones say.
 
-def _longest(line: NDArray[np.bool_]) -> tuple[int, int]:
-    """First and last pixel of the longest run of a line; (0, -1) of an empty one."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], line.astype(np.int8), [0]))))
-    starts, stops = edges[::2], edges[1::2]
-    if not len(starts):
-        return 0, -1
-    k = int((stops - starts).argmax())
-    return int(starts[k]), int(stops[k]) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Extent:
-    """The object in a section.
-
-    Attributes
+    Parameters
     ----------
-    section : _Section
-    first, last : float
-        Its frames; infinite where it leaves what was looked at.
-    lines : dict
-        First and last pixel of the object by frame.
+    extents : sequence of Extent
+    ends : sequence of (float, float)
+        Of each: first and last frame, infinite where it is not sure of them.
     """
-
-    section: _Section
-    first: float
-    last: float
-    lines: dict[int, tuple[int, int]]
-
-    def closer(self) -> list[_Section]:
-        """Sections that look at the ends from close by: of the first frame, then of the last."""
-        return [section for end in (self.first, self.last) if (section := self._near(end)) is not None]
-
-    def _near(self, end: float) -> _Section | None:
-        """The same section from nearer to an end; None where there is none, or it is near already."""
-        if math.isinf(end):
-            return None
-        frame = round(self.section.frame + _CLOSE * (end - self.section.frame))
-        line = self.lines[frame]
-        if frame == self.section.frame or line[0] == line[1]:
-            return None
-        return replace(self.section, frame=frame, line=line)
-
-    def confirmed(self, again: Iterator[_Extent | None]) -> tuple[float, float]:
-        """Ends that were found again from close by, infinite where one was not; takes its answers off."""
-        ends = []
-        for end, beyond in ((self.first, -math.inf), (self.last, math.inf)):
-            if self._near(end) is not None:
-                other = next(again)
-                near = math.inf if other is None else (other.first if beyond < 0 else other.last)
-                tolerance = max(1.5, _AGAIN * abs(end - self.section.frame))
-                ends.append(end if abs(near - end) <= tolerance else beyond)
-            else:
-                ends.append(end)
-        return ends[0], ends[1]
+    if not extents:
+        return _EVERYWHERE
+    reach = []
+    for side, sign in ((0, -1), (1, 1)):  # counted outwards
+        told = [sign * end[side] for end in ends]
+        middle = [far for far, extent in zip(told, extents, strict=True) if extent.section.off == 0]
+        farthest = max(middle, default=math.inf)
+        for k, extent in enumerate(extents):
+            told[k] = min(max(farthest, told[k]), told[k] + _shortened(extent))
+        far = float(np.quantile(told, _ENDED, method="lower"))
+        reach.append(sign * (far if math.isinf(far) else float(math.floor(far))))
+    return Reach(reach[0], reach[1])
 
 
-def _extent(
-    section: _Section, view: View, box: BBox, mask: NDArray[np.bool_], least: float = _BELIEVED
-) -> _Extent | None:
-    """What a mask of a section says; None if it does not keep to the line that is known."""
-    y0, x0, y1, _ = box
-    if not y0 <= section.frame < y1:
-        return None
-    first, last = section.line
-    inside = np.zeros(mask.shape[1], bool)
-    inside[max(first - x0, 0) : max(last + 1 - x0, 0)] = True
-    known = mask[section.frame - y0]
-    shared = int((known & inside).sum())
-    if shared < least * (int(known.sum()) + last + 1 - first - shared):
-        return None
-    there: NDArray[np.bool_] = np.any(mask & inside, axis=1)
-    low = high = section.frame - y0
-    while low > 0 and there[low - 1]:
-        low -= 1
-    while high < len(there) - 1 and there[high + 1]:
-        high += 1
-    lines = {}
-    for row in range(low, high + 1):
-        a, b = _longest(mask[row])
-        lines[y0 + row] = x0 + a, x0 + b
-    return _Extent(
-        section,
-        -math.inf if y0 + low <= max(view.y, 0) + 1 and low == 0 else float(y0 + low),
-        math.inf if y0 + high >= view.y + view.height - 2 and high == len(there) - 1 else float(y0 + high),
-        lines,
-    )
+def _shortened(extent: Extent) -> float:
+    """By how many frames at most a section shows a round object shorter, at each end, than it is."""
+    if extent.section.off == 0:
+        return 0.0
+    half = (extent.last - extent.first) / 2
+    if math.isinf(half):
+        known = [abs(end - extent.section.frame) for end in (extent.first, extent.last) if math.isfinite(end)]
+        half = max(known, default=0.0)
+    # To whole frames both may be one off.
+    return (half + 0.5) * (1 / math.sqrt(1 - extent.section.off**2) - 1) + 1

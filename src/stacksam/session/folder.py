@@ -65,6 +65,7 @@ def _description(stack: Stack, model: Model, settings: Settings) -> dict[str, An
             "dtype": str(model.dtype).removeprefix("torch."),
             "windowed": model.windowed,
             "image_size": model.config.image_size,
+            "followed_iou": list(model.followed_iou),
         },
         # Those that change results; the others are how they are come by.
         "settings": settings.to_json(windowed=model.windowed),

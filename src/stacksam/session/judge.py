@@ -14,9 +14,22 @@ from stacksam.session.canvas import WINDOW_SIDE, View, object_size
 from stacksam.session.prompts import Box, Point
 from stacksam.session.records import Record
 
-__all__ = ["LOGIT_LIMIT", "gone", "heed", "likeliest", "obedience", "overlap", "stability", "trust", "worth"]
+__all__ = [
+    "FITTED_DISTANCE",
+    "LOGIT_LIMIT",
+    "belief",
+    "gone",
+    "heed",
+    "likeliest",
+    "obedience",
+    "overlap",
+    "stability",
+    "trust",
+    "worth",
+]
 
 LOGIT_LIMIT = 32.0  # the official predictor's bound on logits that are fed back
+FITTED_DISTANCE = 7  # frames: the longest distance of the clips that `worth` is fitted on
 
 
 def trust(record: Record, all_found: Sequence[Record]) -> float:
@@ -79,6 +92,11 @@ def obedience(record: Record, previous: Record, prompts: Sequence[Point | Box]) 
     return heed(record, prompts), record.predicted_iou + 0.5 * overlap(record, previous)
 
 
+def belief(record: Record) -> float:
+    """How far an answer is believed in: its predicted IoU, and how stable its mask is."""
+    return record.predicted_iou + 0.25 * stability(record.logits) if record.mask.any() else -1.0
+
+
 def heed(record: Record, prompts: Sequence[Point | Box]) -> int:
     """How many of the prompts agree with the mask: points by their pixel, boxes by the bounding box."""
     y0, x0, y1, x1 = record.bbox
@@ -134,7 +152,9 @@ def worth(predicted: float, distance: int, coefficients: tuple[float, float, flo
     The network tells how well a mask fits what it takes the object to be. That it is still the same object is
     another matter, and less sure with each frame. So the logit of the predicted IoU is scaled and moved, and
     falls with the logarithm of the distance (a logistic calibration: Platt, 1999). The coefficients are
-    fitted by ``model/train/calibrate.py``.
+    fitted by ``model/train/calibrate.py``, on clips of eight frames. How it goes on beyond is not known, so
+    from `FITTED_DISTANCE` on it falls no further: a mask that the network is sure of would else be doubted
+    for nothing but being far from its prompt.
 
     Parameters
     ----------
@@ -149,5 +169,7 @@ def worth(predicted: float, distance: int, coefficients: tuple[float, float, flo
     if coefficients == (1.0, 0.0, 0.0):
         return predicted
     bounded = min(max(predicted, 1e-4), 1 - 1e-4)
-    value = slope * math.log(bounded / (1 - bounded)) + offset - fall * math.log1p(distance)
+    value = (
+        slope * math.log(bounded / (1 - bounded)) + offset - fall * math.log1p(min(distance, FITTED_DISTANCE))
+    )
     return 1 / (1 + math.exp(-value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from stacksam.network.weights import load_network
 
 __all__ = ["Model", "default_device", "default_dtype", "load_model", "reload_model"]
 
+_AS_IT_IS = 1.0, 0.0, 0.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -49,7 +50,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     windowed: bool
-    followed_iou: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    followed_iou: tuple[float, float, float] = _AS_IT_IS
 
     @property
     def config(self) -> NetworkConfig:
@@ -71,7 +72,9 @@ def load_model(
     ----------
     name : str or Path
         ``"nano"`` (embedded), ``"sam2.1-tiny"`` ... ``"sam2-large"`` (fetched once and verified), or the path
-        of a ``.pt`` or ``.safetensors`` checkpoint of one of these architectures, fine-tuned or not.
+        of a ``.pt`` or ``.safetensors`` checkpoint of one of these architectures, fine-tuned or not. What
+        predicted IoU of ``nano``'s kind is worth is read from a description beside it (same name, ``.json``)
+        that tells the SHA-256 of just these weights, as ``model/nano.json`` does.
     device : str or torch.device, optional
         By default CUDA or Apple's GPU where there is one, else the CPU.
     dtype : {"float32", "bfloat16"} or torch.dtype, optional
@@ -97,13 +100,9 @@ def load_model(
     preset: str | None = None
     if size is not None and (size < 32 or size % 32):
         raise InputError(f"image_size is {size}; give a multiple of 32, such as 512 or 1024")
-    followed = 1.0, 0.0, 0.0
     if str(name) == "nano":
         description, path = assets.embedded_model()
-        told = json.loads(description.read_text())
-        size = int(told["image_size"])
-        slope, offset, fall = (float(value) for value in told.get("followed_iou", followed))
-        followed = slope, offset, fall
+        size = int(json.loads(description.read_text(encoding="utf-8"))["image_size"])
         if image_size not in (None, size):
             raise InputError(f"image_size is {image_size}, but nano looks at {size} pixels; leave it out")
         preset = "nano"
@@ -120,11 +119,16 @@ def load_model(
     network, preset = load_network(path, preset, image_size=size)
     network.to(chosen)
     windowed = preset == "nano"
-    return Model(network, str(name), assets.sha256_of(path), chosen, kind, windowed, followed)
+    digest = assets.sha256_of(path)
+    followed = _fitted(path, digest) if windowed else _AS_IT_IS
+    return Model(network, str(name), digest, chosen, kind, windowed, followed)
 
 
 def reload_model(description: Mapping[str, Any]) -> Model:
     """Load the model that a session was made with, from what the session says of it.
+
+    Coefficients of the predicted IoU are no part of the weights, and may have been fitted anew since. The
+    session's own are taken, so that it tells the same scores again; older sessions do not tell theirs.
 
     Raises
     ------
@@ -133,7 +137,8 @@ def reload_model(description: Mapping[str, Any]) -> Model:
     """
     name = description["name"]
     size = None if name == "nano" else description["image_size"]
-    return load_model(name, dtype=description["dtype"], image_size=size)
+    model = load_model(name, dtype=description["dtype"], image_size=size)
+    return replace(model, followed_iou=_coefficients(description.get("followed_iou", model.followed_iou)))
 
 
 def default_device() -> torch.device:
@@ -166,6 +171,26 @@ def _device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' is not available on this machine; use cpu")
     return chosen
+
+
+def _fitted(path: Path, digest: str) -> tuple[float, float, float]:
+    """What predicted IoU is worth, from a description of just these weights: theirs, or the embedded."""
+    for description in (path.with_suffix(".json"), assets.embedded_model()[0]):
+        try:
+            told = json.loads(description.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # there need be none, and a file of that name may be anything
+            continue
+        if isinstance(told, dict) and told.get("sha256") == digest and "followed_iou" in told:
+            return _coefficients(told["followed_iou"])
+    return _AS_IT_IS
+
+
+def _coefficients(told: Any) -> tuple[float, float, float]:
+    try:
+        slope, offset, fall = (float(value) for value in told)
+    except (TypeError, ValueError):
+        raise InputError(f"followed_iou is {told!r}; three numbers are wanted") from None
+    return slope, offset, fall
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -53,7 +53,9 @@ class Needs:
         return self.program + self.weights + self.pictures + self.features + self.memories + self.work
 
 
-def needs(model: Model, frame_shape: tuple[int, int], objects: int, settings: Settings) -> Needs:
+def needs(
+    model: Model, frame_shape: tuple[int, int], objects: int, settings: Settings, looks: int = 1
+) -> Needs:
     """What a session of so many objects takes; it does not depend on the number of frames.
 
     Parameters
@@ -62,6 +64,8 @@ def needs(model: Model, frame_shape: tuple[int, int], objects: int, settings: Se
     frame_shape : (int, int)
     objects : int
     settings : Settings
+    looks : int
+        Windows of an object that may be looked at together, as where its ends are found in depth.
     """
     config = model.config
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
@@ -78,7 +82,7 @@ def needs(model: Model, frame_shape: tuple[int, int], objects: int, settings: Se
         pictures=3 * pixels * 3 * 4 + 2 * pixels * 8,  # and what the mapping of one takes
         features=settings.cache_bytes,
         memories=4 * objects * remembered,
-        work=_work(config, objects, settings, windowed=model.windowed),
+        work=_work(config, objects * looks, settings, windowed=model.windowed),
     )
 
 
@@ -92,7 +96,12 @@ def _work(config: NetworkConfig, objects: int, settings: Settings, *, windowed: 
 
 
 def fitting(
-    model: Model, frame_shape: tuple[int, int], objects: int, settings: Settings, ceiling: int
+    model: Model,
+    frame_shape: tuple[int, int],
+    objects: int,
+    settings: Settings,
+    ceiling: int,
+    looks: int = 1,
 ) -> Settings:
     """Settings under which a session stays below a ceiling; masks stay the same, it only takes longer.
 
@@ -100,7 +109,7 @@ def fitting(
 
     Parameters
     ----------
-    model, frame_shape, objects, settings
+    model, frame_shape, objects, settings, looks
         As for :func:`needs`.
     ceiling : int
         Bytes.
@@ -110,10 +119,12 @@ def fitting(
     DeviceMemoryError
         If even one object at a time, without a cache, takes more.
     """
-    over = needs(model, frame_shape, objects, settings).total - ceiling
+    over = needs(model, frame_shape, objects, settings, looks).total - ceiling
     if over > 0:
         settings = replace(settings, cache_bytes=max(0, settings.cache_bytes - over))
-    while (wanted := needs(model, frame_shape, objects, settings).total) > ceiling and settings.batch > 1:
+    while (
+        wanted := needs(model, frame_shape, objects, settings, looks).total
+    ) > ceiling and settings.batch > 1:
         settings = replace(settings, batch=settings.batch // 2)
     if wanted > ceiling:
         raise DeviceMemoryError(

@@ -15,7 +15,7 @@ from stacksam.session.actions import Group, Said, Told, grouped
 from stacksam.session.draft import Draft
 from stacksam.session.links import forget_links, limits
 from stacksam.session.memory_bank import MemoryChoice, choose_memories
-from stacksam.session.plan import Direction, Scope, behind, depending, reaches
+from stacksam.session.plan import Direction, Scope, behind, depending, reaches, unparted
 from stacksam.session.predictor import Predictor, Request
 from stacksam.session.prompts import Mask, Prompt, check_frame, check_object_id, check_several
 from stacksam.session.records import Record
@@ -259,11 +259,23 @@ class Objects:
         if record is None:  # there is at least one group of prompts
             raise RuntimeError("no prompt was answered")
         object_id, frame = record.object_id, record.frame
+        fresh = draft.told.at(object_id, frame) is None
         draft.put([record])
         draft.set_said(object_id, frame, said)
         self._predictor.bank.forget(object_id, [frame])
         self._invalidate(object_id, [frame], draft)
+        if fresh and self._predictor.finds_ends:
+            self._reopen(object_id, frame, draft)
         return record
+
+    def _reopen(self, object_id: int, frame: int, draft: Draft) -> None:
+        """Mark as stale where an object was found to have ended before it was prompted on this frame, too.
+
+        Such records did not come from the new prompt, but from there being none.
+        """
+        known = {*draft.settled(object_id), *draft.stale(object_id), *draft.seen(object_id)}
+        ended = unparted(frame, set(draft.records(object_id)) - known, draft.locked(object_id))
+        self._invalidate(object_id, ended, draft, themselves=True)
 
     def _release(self, object_id: int, frame: int, draft: Draft) -> Record | None:
         """Make a frame unprompted again; its earlier propagated result, if any, returns as stale."""

@@ -11,7 +11,7 @@ from typing import Literal
 from stacksam.errors import InputError
 from stacksam.session.memory_bank import MemoryChoice
 
-__all__ = ["Direction", "Scope", "behind", "depending", "reaches"]
+__all__ = ["Direction", "Scope", "behind", "depending", "reaches", "unparted"]
 
 Direction = Literal["forward", "backward", "both"]
 _STEPS: dict[str, tuple[int, ...]] = {"forward": (1,), "backward": (-1,), "both": (1, -1)}
@@ -99,6 +99,16 @@ def depending(
         found.update(fresh)
         todo += fresh
     return sorted(found)
+
+
+def unparted(frame: int, frames: Iterable[int], locked: Iterable[int]) -> list[int]:
+    """Those of some frames, in order, that no locked one parts from `frame`."""
+    walls = sorted(locked)
+    return sorted(
+        other
+        for other in frames
+        if bisect_right(walls, min(frame, other)) == bisect_left(walls, max(frame, other))
+    )
 
 
 def behind(choice: MemoryChoice, frame: int, step: int) -> int:

@@ -22,8 +22,18 @@ from stacksam.network.windows import Window
 from stacksam.session.canvas import View, object_size, whole_view
 from stacksam.session.compose import fill_small_holes
 from stacksam.session.encoder import Encoder, quiet
-from stacksam.session.ends import Ends
-from stacksam.session.judge import LOGIT_LIMIT, gone, likeliest, obedience, overlap, trust, worth
+from stacksam.session.ends import AT_ONCE, Ends
+from stacksam.session.judge import (
+    LOGIT_LIMIT,
+    belief,
+    gone,
+    heed,
+    likeliest,
+    obedience,
+    overlap,
+    trust,
+    worth,
+)
 from stacksam.session.memory_bank import MemoryBank, MemoryChoice
 from stacksam.session.models import Model
 from stacksam.session.native import SIDES, NativeCanvas, centred
@@ -42,6 +52,8 @@ __all__ = ["Predictor", "Request", "Settings"]
 _F = TypeVar("_F", np.float16, np.float32)
 
 _PAINTED = 10.0  # logit inside a mask that is given, as that of a mask prompt
+_CLOSE = 3.2  # side of the window of a closer look, in object sizes
+_ANEW = 0.3  # how much better an answer from anew has to be than a corrected one
 _LOOKS = 3  # at most, for the scale of an object that was clicked on
 _PROMPT_MARGIN = 0.125  # share of a window; a prompt nearer to its border is read on the whole canvas
 
@@ -104,8 +116,22 @@ class Predictor:
             self._native = NativeCanvas(stack.frame_shape, config.image_size)
         self._encoder = Encoder(model, stack, settings, folder)
         self._memories = Recollection(model, self._encoder, self.bank, recall)
-        in_depth = model.windowed and stack.frame_axis == "z" and settings.find_ends
-        self._ends = Ends(model, stack, self._encoder) if in_depth else None
+        self._in_depth = model.windowed and stack.frame_axis == "z"
+        looked_for = self.finds_ends and not stack.live  # planes that will come could change what is found
+        self._ends = Ends(model, stack, self._encoder) if looked_for else None
+
+    @property
+    def looks(self) -> int:
+        """Windows of an object that may be looked at together."""
+        return 1 if self._ends is None else AT_ONCE
+
+    @property
+    def finds_ends(self) -> bool:
+        """Whether an object that is followed in depth may be taken to have ended where it was not looked for.
+
+        False also by sessions of before, whose invalidation is replayed as it was.
+        """
+        return self._in_depth and self.settings.find_ends
 
     def absent(self, record: Record) -> Record:
         """The record as it is where the user says that the object is not there."""
@@ -137,7 +163,7 @@ class Predictor:
         ceiling = self.settings.max_memory
         if ceiling is not None:
             shape = self.stack.frame_shape
-            self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling))
+            self._encoder.limit(fitting(self.model, shape, objects, self.settings, ceiling, self.looks))
 
     @property
     def encoder(self) -> Encoder:
@@ -150,7 +176,7 @@ class Predictor:
 
     @property
     def features_encoded(self) -> int:
-        """How often a frame, or a window of its own kind, was encoded until now."""
+        """How often a frame, a window of its own kind or a section across frames was encoded until now."""
         return self._encoder.count
 
     def remember(self, records: Sequence[Record]) -> None:
@@ -163,28 +189,46 @@ class Predictor:
     def follow(self, frame: int, requests: Sequence[Request], step: int) -> list[Record]:
         """Propagate objects to a frame."""
         self._encoder.read_ahead(frame + step)
-        ended = {request.object_id: self._ended(frame, request, step) for request in requests}
+        known = {}
+        if self._ends is not None:
+            known = {r.object_id: self._conditioning(r) for r in requests if r.previous.mask.any()}
+            self._ends.learn(frame, known.values())
+        ended = {
+            request.object_id: self._ended(frame, request, step, known.get(request.object_id, ()))
+            for request in requests
+        }
         going_on = [request for request in requests if ended[request.object_id] is None]
         found = self._follow_all(frame, going_on, step) if going_on else {}
         return [ended[request.object_id] or found[request.object_id] for request in requests]
 
-    def _ended(self, frame: int, request: Request, step: int) -> Record | None:
+    def _ended(
+        self, frame: int, request: Request, step: int, conditioning: Sequence[Record]
+    ) -> Record | None:
         """The record of an object that has ended in depth; None of one that may be there."""
-        if not (self.model.windowed and self.stack.frame_axis == "z"):
+        if not self._in_depth:
             return None
         previous, choice = request.previous, request.choice
-        if previous.mask.any():  # what has ended in depth does not come back
-            if self._ends is None:
-                return None
-            known = [self.recall(request.object_id, f) for f in choice.conditioning]
-            if self._ends.allow(frame, [record for record in known if record is not None]):
-                return None
+        # What has ended in depth does not come back.
+        if previous.mask.any() and (self._ends is None or self._ends.allow(frame, conditioning)):
+            return None
         sources = {*choice.conditioning, *(f for f, _ in choice.recent), *(f for f, _ in choice.pointers)}
-        fresh = replace(
-            self.absent(previous), frame=frame, prompted=False, locked=False, stale=False, step=step
+        fresh = self.absent(previous)
+        return replace(
+            fresh,
+            frame=frame,
+            logits=fresh.logits.astype(np.float16),
+            predicted_iou=1.0,
+            prompted=False,
+            locked=False,
+            stale=False,
+            step=step,
+            sources=tuple(sorted(sources)),
         )
-        logits = fresh.logits.astype(np.float16)
-        return replace(fresh, logits=logits, sources=tuple(sorted(sources)))
+
+    def _conditioning(self, request: Request) -> list[Record]:
+        """Records of the conditioning frames that are remembered."""
+        known = (self.recall(request.object_id, f) for f in request.choice.conditioning)
+        return [record for record in known if record is not None]
 
     def _follow_all(self, frame: int, requests: Sequence[Request], step: int) -> dict[int, Record]:
         """Look for objects that may be on a frame; their records by id."""
@@ -389,8 +433,61 @@ class Predictor:
             answers.sort(key=lambda one: obedience(one, previous, said), reverse=True)
             return answers[: 3 if all_three else 1]
         if guess is not None and not all_three:  # of the readings of a click, the one that the search found
-            return [max(answers, key=lambda one: overlap(one, guess))]
-        return answers
+            answers = [max(answers, key=lambda one: overlap(one, guess))]
+        if not self.model.windowed:
+            return answers
+        if previous is not None and not all_three and self._is_searched(prompts, None):
+            answers = [self._or_anew(answers[0], said, near)]
+        sized = len(said) > 1 or isinstance(last, Box)
+        return [self._closer(one, said) for one in answers] if sized else answers
+
+    def _or_anew(self, corrected: Record, prompts: Sequence[Point | Box], near: Record | None) -> Record:
+        """A corrected answer, or one to all clicks anew where that heeds more of them or is believed more.
+
+        What a first click was taken for may be of quite another size than the object; a correction of that
+        stays in its window.
+        """
+        object_id, frame = corrected.object_id, corrected.frame
+        view, guess, answers = self._search(object_id, frame, prompts, near)
+        if guess is None:
+            return corrected
+        if not answers:
+            masks = self._decode(frame, view, prompts, None, None, object_id, all_three=True)
+            answers = [self._record(object_id, frame, view, masks, 0, k, prompted=True) for k in range(3)]
+        anew = max(answers, key=lambda one: overlap(one, guess))
+        heeded = heed(anew, prompts) - heed(corrected, prompts)
+        better = heeded > 0 or (heeded == 0 and belief(anew) > belief(corrected) + _ANEW)
+        return anew if better else corrected
+
+    def _closer(self, record: Record, prompts: Sequence[Point | Box]) -> Record:
+        """The mask of a prompted object in finer pixels, from a window that it fills more of.
+
+        View and pointer stay those of the window that the object is
+        followed in, and so do logits, which memories are made of.
+        """
+        if not record.mask.any():
+            return record
+        y0, x0, y1, x1 = record.bbox
+        view = self._windows.at(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), _CLOSE * object_size(record.mask))
+        if not all(view.contains(yx) for p in prompts for yx in corners(p)):
+            return record
+        masks = self._decode(record.frame, view, prompts, record, None, record.object_id, all_three=False)
+        closer = self._record(record.object_id, record.frame, view, masks, 0, 0, prompted=True)
+        if heed(closer, prompts) < heed(record, prompts) or self._is_cut(closer):
+            return record
+        if closer.predicted_iou < record.predicted_iou or not closer.mask.any():
+            return record
+        logits = view.carry(closer.logits.astype(np.float32), record.view)
+        return replace(
+            record, mask=closer.mask, bbox=closer.bbox, logits=logits, predicted_iou=closer.predicted_iou
+        )
+
+    def _is_cut(self, record: Record) -> bool:
+        """Whether a mask reaches a border of its window that is none of the frame."""
+        y, x, height, width = record.view.span
+        top, left, bottom, right = record.bbox
+        rows, columns = self.stack.frame_shape
+        return 0 < top <= y or 0 < left <= x or y + height <= bottom < rows or x + width <= right < columns
 
     @quiet
     def painted(self, frame: int, masks: Sequence[Mask]) -> list[Record]:
@@ -457,9 +554,9 @@ class Predictor:
                     return masks.beside(decode(network.unconditioned(features)))
         return masks if all_three else masks.best()
 
-    def _is_searched(self, prompts: Sequence[Point | Box], previous: Record | None) -> bool:
+    def _is_searched(self, prompts: Sequence[Prompt], previous: Record | None) -> bool:
         """Whether clicks are all that tells where, and how large, the object is."""
-        return self.model.windowed and previous is None and not any(isinstance(p, Box) for p in prompts)
+        return self.model.windowed and previous is None and all(isinstance(p, Point) for p in prompts)
 
     def _prompt_view(
         self,

@@ -41,6 +41,8 @@ class Record:
     object_score : float
         Logit: is the object visible on this frame.
     predicted_iou : float
+        The network's own estimate of its mask, 0 to 1. Where the object had ended in depth the network was
+        not asked, and it is 1, as the IoU of two empty masks: `object_score` tells that it is not there.
     bbox : (int, int, int, int)
         Half-open ``(y0, x0, y1, x1)`` of the mask in frame pixels.
     mask : bool array of the bounding box's shape

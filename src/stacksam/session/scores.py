@@ -29,7 +29,9 @@ class FrameScores:
     object_score : (N,) float64
         Logits: is the object visible there.
     predicted_iou : (N,) float64
-        The network's own estimate of its mask, 0 to 1.
+        What IoU the mask can be expected to have, 0 to 1: the network's own estimate; of followed masks of
+        ``nano`` what that is worth (:func:`stacksam.session.judge.worth`); 1
+        where the object had ended in depth.
     area : (N,) int64
         Pixels of the mask.
     centroid : (N, 2) float64

@@ -254,7 +254,7 @@ class Session(Family):
         count = len(self.object_ids) if objects is None else check_integer(objects, "objects")
         if count < 0:
             raise InputError(f"objects is {count}; give 0 or more")
-        return needs(self.model, self.stack.frame_shape, count, self.settings)
+        return needs(self.model, self.stack.frame_shape, count, self.settings, self._predictor.looks)
 
     def frames_of(self, object_id: int) -> tuple[int, ...]:
         """Frames on which there is a result for the object."""
@@ -353,6 +353,12 @@ class Session(Family):
             its daughters; then none was added.
         StorageError
             If the answers cannot be written; then none was added either.
+
+        Notes
+        -----
+        What came from an earlier result on one of the frames becomes stale. Where ends are found in depth
+        (see :class:`~stacksam.session.settings.Settings`), the first prompt on a frame also makes stale where
+        its object had ended before.
         """
         if not prompts:
             raise InputError("no prompt was given; give a Point, a Box or a Mask")

@@ -47,7 +47,7 @@ class Settings:
         which they always see windows. No matter for ``nano``, which always chooses a scale.
     find_ends : bool
         In depth, look across the planes where an object that ``nano`` follows ends, and do not follow it
-        beyond; see :mod:`stacksam.session.ends`. No matter for official models.
+        beyond; see :mod:`stacksam.session.ends`. No matter for official models, and live stacks have no ends.
 
     Raises
     ------

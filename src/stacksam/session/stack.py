@@ -143,6 +143,9 @@ class Stack:
         independent of how many frames there are.
     arrivals : Arrivals, optional
         What looks for more frames.
+    spacing_told : bool
+        Whether the file or the caller tells how far frames lie apart, be it 1; else `spacing` is 1 for want
+        of better. Of a volume that is seen along another axis: how far its planes lie apart.
     """
 
     image: LazyImage
@@ -157,6 +160,7 @@ class Stack:
     sampled: bool = False
     live: bool = False
     arrivals: Arrivals | None = None
+    spacing_told: bool = False
 
     @property
     def n_frames(self) -> int:
@@ -378,6 +382,7 @@ class Stack:
             "at": dict(self.at),
             "channels": list(self.channels),
             "spacing": list(self.spacing),
+            "spacing_told": self.spacing_told,
             "units": list(self.units),
             "intensity": self.intensity.to_json(),
             "opened": dict(self.opened),
@@ -484,6 +489,8 @@ def open_stack(  # noqa: PLR0913 - what files may not tell
         if live:
             image, arrivals = grow(image, frame_axis, indices, chosen, settle)
         step, unit = _spacing(image, frame_axis, spacing, units)
+        # Planes of a volume that was turned are its rows.
+        spacing_told = _tells(image, frame_axis, frame_axis if along in (None, "z") else "y", spacing, units)
         if intensity is None or preset is not None:
             intensity = _sampled_intensity(image, frame_axis, indices, chosen, preset, live=live)
         elif not isinstance(intensity, Intensity):
@@ -503,8 +510,9 @@ def open_stack(  # noqa: PLR0913 - what files may not tell
     if live:
         opened |= {"live": True, "settle": settle}
     return Stack(
-        image, frame_axis, indices, chosen, intensity, step, unit, opened, turn, sampled, live, arrivals
-    )
+        image, frame_axis, indices, chosen, intensity, step, unit, opened, turn, sampled, live, arrivals,
+        spacing_told,
+    )  # fmt: skip
 
 
 def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -> Stack:
@@ -540,7 +548,7 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
     again = {} if isinstance(source, LazyImage) else {k: v for k, v in opened.items() if k != "source"}
     if not can_grow(source):  # a stack that was live may since have become a file
         again = {k: v for k, v in again.items() if k not in ("live", "settle")}
-    return open_stack(
+    stack = open_stack(
         source,
         # A single image need not have the axis that it would have with more frames.
         frame_axis=description["frame_axis"] if description["frame_axis"] in description["axes"] else None,
@@ -550,7 +558,10 @@ def reopen_stack(description: Mapping[str, Any], source: Source | None = None) -
         spacing=description["spacing"],
         units=description["units"],
         **again,
-    ).taken_as(description)
+    )
+    # Above it was given either way. Older descriptions do not say whether it was known.
+    told = description.get("spacing_told", any(step != 1 for step in description["spacing"]))
+    return replace(stack, spacing_told=bool(told)).taken_as(description)
 
 
 def _opening(source: Source, level: int, series: int | None, axes: str | None) -> dict[str, Any]:
@@ -645,6 +656,21 @@ def _spacing(
         raise InputError(f"spacing={spacing} must be positive numbers")
     frame_unit, y_unit, x_unit = (normalise_unit(names.get(axis)) for axis in axes)
     return (frame, y, x), (frame_unit, y_unit, x_unit)
+
+
+def _tells(
+    image: LazyImage,
+    frame_axis: str,
+    axis: str,
+    spacing: Mapping[str, float] | Sequence[float] | None,
+    units: Mapping[str, str | None] | Sequence[str | None] | str | None,
+) -> bool:
+    """Whether a file, or what was given, tells the step along an axis: 1 without a unit is for want of it."""
+    axes = (frame_axis, "y", "x")
+    if isinstance(units, str):
+        units = {name: units for name in axes if name != "t"}
+    unit = (dict(image.units) | _by_axis(units, axes, "units")).get(axis)
+    return axis in _by_axis(spacing, axes, "spacing") or image.scale.get(axis, 1.0) != 1.0 or unit is not None
 
 
 def _by_axis(values: Any, axes: tuple[str, ...], what: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from stacksam.errors import InputError, StackError
@@ -30,6 +30,8 @@ class Volumes:
     spacing : tuple of 4 float
         Size of a step along t, z, y and x.
     units : tuple of 4 (str or None)
+    spacing_told : bool
+        Whether the file or the caller tells how far planes lie apart, be it 1.
     """
 
     image: LazyImage
@@ -37,6 +39,7 @@ class Volumes:
     intensity: Intensity
     spacing: tuple[float, float, float, float]
     units: tuple[str | None, str | None, str | None, str | None]
+    spacing_told: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -68,7 +71,7 @@ class Volumes:
         return self._stack("t", {"z": plane})
 
     def _stack(self, frame_axis: str, at: Mapping[str, int]) -> Stack:
-        return open_stack(
+        stack = open_stack(
             self.image,
             frame_axis=frame_axis,
             at=at,
@@ -76,6 +79,7 @@ class Volumes:
             intensity=self.intensity,
             spacing=dict(zip("tzyx", self.spacing, strict=True)),
         )
+        return replace(stack, spacing_told=self.spacing_told)
 
     def identity(self) -> str:
         """Short digest that tells this image from others: of its shape, and of three volumes."""
@@ -143,12 +147,13 @@ def open_volumes(
     image = open_image(source, level=level, series=series, axes=axes)
     try:
         _check_axes(image)
-        steps = {axis: image.scale.get(axis, 1.0) for axis in "tzyx"} | _steps(spacing)
+        given = _steps(spacing)
+        steps = {axis: image.scale.get(axis, 1.0) for axis in "tzyx"} | given
         low: list[tuple[float, ...]] = []
         high: list[tuple[float, ...]] = []
         for time in sorted({0, image.sizes["t"] // 2, image.sizes["t"] - 1}):
             one = open_stack(
-                image, frame_axis="z", at={"t": time}, channels=channels, intensity=intensity, spacing=steps
+                image, frame_axis="z", at={"t": time}, channels=channels, intensity=intensity, spacing=given
             )
             low.append(one.intensity.low)
             high.append(one.intensity.high)
@@ -168,6 +173,7 @@ def open_volumes(
         mapping,
         (t, z, y, x),
         (units.get("t"), units.get("z"), units.get("y"), units.get("x")),
+        one.spacing_told,
     )
 
 
