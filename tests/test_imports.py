@@ -31,7 +31,7 @@ ALLOWED = {
     "network": set(),
     "session": {"network", "io"},
     "tracks": {"network", "session", "io", "metrics", "overview_tile"},
-    "evaldata": set(),
+    "evaldata": {"io"},
     "evalprompts": {"evaldata", "session", "metrics"},
     "evaluation_result": set(),
     "evaluation_report": {"evaluation_result", "tables"},
