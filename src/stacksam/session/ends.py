@@ -37,6 +37,7 @@ _BELIEVED_AGAIN = 0.5  # the same of the closer look, where the line itself is l
 _LEAST = 2  # sections that must be believed
 _ENDED = 0.5  # the share of them that must have ended before the object is taken to have
 _FLAT = 2.0  # the side of a window in depths of the stack from which on a section shows too little
+_FAR = 8.0  # pixels between planes from which on sections are too coarse to show where an object ends
 _HELD = 2**26  # bytes of sections that are kept at once; planes are read again for more
 
 
@@ -100,7 +101,7 @@ class Ends:
         self._known: dict[tuple[int, int], tuple[bytes, Reach]] = {}
         self._channels = 1 if len(stack.channels) <= 1 else 3  # greys are repeated when they are looked at
         step, y, x = stack.spacing if stack.spacing_told else (1.0, 1.0, 1.0)
-        self._planes_a_pixel = tuple(min(max(p / step, 1 / 8), 4.0) for p in (x, y))
+        self._planes_a_pixel = tuple(min(p / step, 4.0) for p in (x, y))
 
     def allow(self, frame: int, conditioning: Sequence[Record]) -> bool:
         """Whether an object may be on a frame, given its records of conditioning frames.
@@ -163,6 +164,8 @@ class Ends:
         """What is to be looked at of a record's object; None where that would tell nothing."""
         sections, n_frames = sections_of(record), self._stack.n_frames
         if len(sections) < _LEAST:
+            return None
+        if min(self._planes_a_pixel) <= 1 / _FAR:
             return None
         size = WINDOW_SIDE * object_size(record.mask)
         if not self._stack.spacing_told and size > _FLAT * n_frames:
