@@ -169,8 +169,8 @@ def cases_of(part: Part, data: Path | None, model: Model, prompt: str) -> list[C
     run = session_runner(model)
     kept: dict[int, Masks] = {}
 
-    def keeping(images: NDArray[Any], *arguments: Any) -> Masks:
-        kept[id(images)] = run(images, *arguments)
+    def keeping(images: NDArray[Any], *arguments: Any, **told: Any) -> Masks:
+        kept[id(images)] = run(images, *arguments, **told)
         return kept[id(images)]
 
     clips = [clip for name in part.sets for clip in load_dataset(name, data).clips]
