@@ -12,8 +12,8 @@ from random_model import random_model, small_stack
 from stacksam import Box, Mask, Point, Session
 from stacksam.metrics import iou
 from stacksam.network.sam2 import Masks
+from stacksam.session.answers import Answers
 from stacksam.session.boxes import bbox_of
-from stacksam.session.predictor import Predictor
 from stacksam.session.windows import Windows
 
 SIDE = 256
@@ -58,7 +58,7 @@ def opened(monkeypatch):
     sessions = []
 
     def start(oracle: Oracle) -> Session:
-        monkeypatch.setattr(Predictor, "_decode", lambda self, *given, **said: oracle.decode(*given, **said))
+        monkeypatch.setattr(Answers, "_decode", lambda self, *given, **said: oracle.decode(*given, **said))
         session = Session(small_stack(1, side=SIDE), random_model(windowed=True))
         sessions.append(session)
         return session
@@ -132,7 +132,7 @@ def test_a_closer_look_that_is_no_better_changes_nothing(opened, oracle, why):
 def test_a_click_alone_has_no_size_to_look_closer_by(opened):
     oracle = Oracle(TRUTH, TRUTH)
     session = opened(oracle)
-    session._predictor._search = lambda object_id, frame, *_: (window(), None, [])
+    session._predictor._answers._search = lambda object_id, frame, *_: (window(), None, [])
     answered(session, Point(frame=0, object_id=1, yx=(120.0, 110.0)))
     assert [(view, previous) for view, _, previous in oracle.asked] == [(window(), None)]
 
@@ -168,7 +168,7 @@ def test_a_correction_begins_anew_where_that_does_more_of_what_is_said(opened, c
     oracle = Oracle(disc(120, 110, 70), corrected, 0.6, belief)
     session = opened(oracle)
     found = []
-    session._predictor._search = lambda *_: (window(), found[0] if found else None, found)
+    session._predictor._answers._search = lambda *_: (window(), found[0] if found else None, found)
     answered(session, Point(frame=0, object_id=1, yx=(120.0, 110.0)))
     found.append(of(session, TRUTH, 0.95))
     shown = answered(session, Point(frame=0, object_id=1, yx=(120.0, 155.0), positive=False))
@@ -182,6 +182,6 @@ def test_a_painted_mask_that_clicks_refine_is_not_looked_for_anew(opened):
     def search(*_):
         raise AssertionError("clicks alone would forget what was painted")
 
-    session._predictor._search = search
+    session._predictor._answers._search = search
     answered(session, Mask(0, 1, TRUTH), Point(frame=0, object_id=1, yx=(135.0, 110.0)))
     assert iou(session.mask(1, 0), TRUTH) > 0.9
