@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stacksam.network.prompt_encoder import BOX_FIRST
 from stacksam.network.sam2 import Masks
 from stacksam.network.windows import Window
 from stacksam.session.canvas import View, object_size
@@ -29,6 +30,7 @@ __all__ = ["Answers", "Sight", "places_of"]
 
 _CLOSE = 3.2  # side of the window of a closer look, in object sizes
 _ANEW = 0.3  # how much better an answer from anew has to be than a corrected one
+_MIRRORS: tuple[tuple[int, ...], ...] = (), (-1,), (-2,), (-2, -1)  # axes along which a picture is turned
 _LOOKS = 3  # at most, for the scale of an object that was clicked on
 _PROMPT_MARGIN = 0.125  # share of a window; a prompt nearer to its border is read on the whole canvas
 
@@ -188,7 +190,7 @@ class Answers:
         )
         if not all(view.contains(yx) for p in prompts for yx in corners(p)):
             return record
-        masks = self._decode(record.frame, view, prompts, record, None, record.object_id, all_three=False)
+        masks = self._mirrored(record, view, prompts)
         closer = self._make(record.object_id, record.frame, view, masks, 0, 0, prompted=True)
         if heed(closer, prompts) < heed(record, prompts) or self._is_cut(closer):
             return record
@@ -197,6 +199,34 @@ class Answers:
         logits = view.carry(closer.logits.astype(np.float32), record.view)
         return replace(
             record, mask=closer.mask, bbox=closer.bbox, logits=logits, predicted_iou=closer.predicted_iou
+        )
+
+    def _mirrored(self, record: Record, view: View, prompts: Sequence[Point | Box]) -> Masks:
+        """What the network answers to prompts and a mask, on the average of four mirrored pictures.
+
+        A network of convolutions is no mirror of itself, and its errors along a border differ from one
+        picture to the next.
+        """
+        network, device = self._model.network, self._model.device
+        picture = self._encoder.cut(record.frame, view)
+        carried = torch.from_numpy(record.view.carry(record.logits.astype(np.float32), view))[None]
+        points, labels = as_points(view, prompts)
+        features = self._encoder.encoded(torch.stack([picture.flip(axes) for axes in _MIRRORS]))
+        with self._encoder.computing():
+            masks = network.decode_masks(
+                features,
+                network.unconditioned(features),
+                torch.cat([mirrored(points, labels, axes, view.size) for axes in _MIRRORS]).to(device),
+                labels.expand(len(_MIRRORS), -1).to(device),
+                torch.stack([carried.flip(axes) for axes in _MIRRORS]).to(device),
+                candidates=False,
+            )
+        turned = [logits.flip(axes) for logits, axes in zip(masks.logits.float(), _MIRRORS, strict=True)]
+        return Masks(
+            torch.stack(turned).mean(0, keepdim=True),
+            masks.iou.float().mean(0, keepdim=True),
+            masks.pointers[:1],
+            masks.object_score.float().mean(0, keepdim=True),
         )
 
     def _is_cut(self, record: Record) -> bool:
@@ -398,6 +428,18 @@ class Answers:
             for i, view in enumerate(views)
             for k in range(3)
         ]
+
+
+def mirrored(points: Tensor, labels: Tensor, axes: Sequence[int], size: int) -> Tensor:
+    """Points (1, N, 2) in (x, y) of a picture of `size` pixels, mirrored along axes -1 (x) or -2 (y)."""
+    turned = points.clone()
+    for axis in axes:
+        turned[..., -1 - axis] = size - 1 - turned[..., -1 - axis]
+    if (
+        labels.shape[1] and labels[0, 0] == BOX_FIRST
+    ):  # of a box, the first corner is that of the least values
+        turned[:, :2] = torch.stack((turned[:, :2].amin(1), turned[:, :2].amax(1)), dim=1)
+    return turned
 
 
 def places_of(views: Sequence[View], *, windowed: bool) -> list[Window] | None:
