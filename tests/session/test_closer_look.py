@@ -11,10 +11,11 @@ from random_model import random_model, small_stack
 
 from stacksam import Box, Mask, Point, Session
 from stacksam.metrics import iou
+from stacksam.network.prompt_encoder import BOX_FIRST
 from stacksam.network.sam2 import Masks
+from stacksam.session.answers import Answers
 from stacksam.session.boxes import bbox_of
-from stacksam.session.predictor import Predictor
-from stacksam.session.windows import Windows
+from stacksam.session.windows import Windows, as_points
 
 SIDE = 256
 CELLS = 16  # of the logits along a window: coarse, so that a closer look shows
@@ -51,6 +52,9 @@ class Oracle:
         logits = torch.from_numpy(logits_of(mask, view))[None, None].expand(1, count, -1, -1)
         return Masks(logits, torch.full((1, count), belief), torch.zeros(1, count, 8), torch.ones(1, 1))
 
+    def again(self, record, view, prompts):
+        return self.decode(record.frame, view, prompts, record, None, record.object_id, all_three=False)
+
 
 @pytest.fixture
 def opened(monkeypatch):
@@ -58,7 +62,8 @@ def opened(monkeypatch):
     sessions = []
 
     def start(oracle: Oracle) -> Session:
-        monkeypatch.setattr(Predictor, "_decode", lambda self, *given, **said: oracle.decode(*given, **said))
+        monkeypatch.setattr(Answers, "_decode", lambda self, *given, **said: oracle.decode(*given, **said))
+        monkeypatch.setattr(Answers, "_mirrored", lambda self, *given: oracle.again(*given))
         session = Session(small_stack(1, side=SIDE), random_model(windowed=True))
         sessions.append(session)
         return session
@@ -132,7 +137,7 @@ def test_a_closer_look_that_is_no_better_changes_nothing(opened, oracle, why):
 def test_a_click_alone_has_no_size_to_look_closer_by(opened):
     oracle = Oracle(TRUTH, TRUTH)
     session = opened(oracle)
-    session._predictor._search = lambda object_id, frame, *_: (window(), None, [])
+    session._predictor._answers._search = lambda object_id, frame, *_: (window(), None, [])
     answered(session, Point(frame=0, object_id=1, yx=(120.0, 110.0)))
     assert [(view, previous) for view, _, previous in oracle.asked] == [(window(), None)]
 
@@ -168,7 +173,7 @@ def test_a_correction_begins_anew_where_that_does_more_of_what_is_said(opened, c
     oracle = Oracle(disc(120, 110, 70), corrected, 0.6, belief)
     session = opened(oracle)
     found = []
-    session._predictor._search = lambda *_: (window(), found[0] if found else None, found)
+    session._predictor._answers._search = lambda *_: (window(), found[0] if found else None, found)
     answered(session, Point(frame=0, object_id=1, yx=(120.0, 110.0)))
     found.append(of(session, TRUTH, 0.95))
     shown = answered(session, Point(frame=0, object_id=1, yx=(120.0, 155.0), positive=False))
@@ -182,6 +187,41 @@ def test_a_painted_mask_that_clicks_refine_is_not_looked_for_anew(opened):
     def search(*_):
         raise AssertionError("clicks alone would forget what was painted")
 
-    session._predictor._search = search
+    session._predictor._answers._search = search
     answered(session, Mask(0, 1, TRUTH), Point(frame=0, object_id=1, yx=(135.0, 110.0)))
     assert iou(session.mask(1, 0), TRUTH) > 0.9
+
+
+def painting(features, top, points, labels, logits, *, candidates):
+    """In place of the network's decoder: logits that tell where it was asked, and nothing of the picture."""
+    rows, columns = (t.float() * 4 + 1.5 for t in torch.meshgrid(*[torch.arange(16)] * 2, indexing="ij"))
+    drawn = []
+    for own, kinds, hint in zip(points, labels, logits[:, 0], strict=True):
+        first, second = own[0], own[1]
+        boxed = kinds[0] == BOX_FIRST
+        x, y = own[2] if boxed else own[0]
+        near = 100.0 - (rows - y) ** 2 - 3 * (columns - x) ** 2 + hint
+        within = (columns >= first[0]) & (columns <= second[0]) & (rows >= first[1]) & (rows <= second[1])
+        drawn.append(torch.where(within, near, -50.0) if boxed else near)
+    count = len(points)
+    return Masks(
+        torch.stack(drawn)[:, None], torch.ones(count, 1), torch.zeros(count, 1, 8), torch.ones(count, 1)
+    )
+
+
+@pytest.mark.parametrize("boxed", [True, False], ids=["box and click", "clicks"])
+def test_mirrored_looks_are_of_the_same_place(boxed, monkeypatch):
+    """A decoder that answers by place alone says the same in all of them, so their mean is any one's."""
+    with Session(small_stack(1, side=SIDE), random_model(windowed=True)) as session:
+        answers, network = session._predictor._answers, session.model.network
+        session.add(Mask(0, 1, TRUTH))
+        record = session._objects.recall(1, 0)
+        monkeypatch.setattr(network, "decode_masks", painting)
+        click = Point(frame=0, object_id=1, yx=(126.0, 101.0))
+        prompts = [BOX, click] if boxed else [click, Point(frame=0, object_id=1, yx=(90.0, 90.0))]
+        view = window(120.0)
+        (seen,) = answers._mirrored(record, view, prompts).logits[0]
+        points, labels = as_points(view, prompts)
+        hint = torch.from_numpy(record.view.carry(record.logits, view))[None, None]
+        alone = painting(None, None, points, labels, hint, candidates=False).logits[0, 0]
+        torch.testing.assert_close(seen, alone, rtol=1e-4, atol=1e-3)
