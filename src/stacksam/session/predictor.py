@@ -30,11 +30,11 @@ from stacksam.session.judge import (
     likeliest,
     worth,
 )
-from stacksam.session.memory_bank import MemoryBank, MemoryChoice
+from stacksam.session.memory_bank import MemoryBank
 from stacksam.session.models import Model
 from stacksam.session.native import NativeCanvas
 from stacksam.session.needs import fitting
-from stacksam.session.prompts import Mask, Prompt
+from stacksam.session.prompts import Mask
 from stacksam.session.recollection import Recollection, Request
 from stacksam.session.records import Record
 from stacksam.session.settings import Settings
@@ -82,6 +82,11 @@ class Predictor:
         Gives the record of (object id, frame), for memories that must be rebuilt.
     folder : Path, optional
         Where encoded frames are kept on disk, if the settings say so.
+
+    Attributes
+    ----------
+    answer, candidates, painted : callable
+        What is made of prompts; see :class:`~stacksam.session.answers.Answers`.
     """
 
     def __init__(
@@ -115,6 +120,9 @@ class Predictor:
             return self._record(*given, **said)
 
         self._answers = Answers(model, stack, self._encoder, self._memories, self._sight, make)
+        self.answer = self._answers.answer
+        self.candidates = self._answers.candidates
+        self.painted = self._answers.painted
         self._in_depth = model.windowed and stack.frame_axis == "z"
         looked_for = self.finds_ends and not stack.live  # planes that will come could change what is found
         self._ends = Ends(model, stack, self._encoder) if looked_for else None
@@ -181,41 +189,6 @@ class Predictor:
     def remember(self, records: Sequence[Record]) -> None:
         """Make memories from records of one frame and keep them in the bank."""
         self._memories.remember(records)
-
-    # Answering
-
-    def answer(
-        self,
-        object_id: int,
-        frame: int,
-        prompts: Sequence[Prompt],
-        previous: Record | None,
-        choice: MemoryChoice | None,
-        candidate: int | None,
-        near: Record | None,
-    ) -> Record:
-        """The record of a prompted frame; see :meth:`Answers.answer`."""
-        return self._answers.answer(object_id, frame, prompts, previous, choice, candidate, near)
-
-    def candidates(
-        self,
-        object_id: int,
-        frame: int,
-        prompts: Sequence[Prompt],
-        previous: Record | None,
-        choice: MemoryChoice | None,
-        near: Record | None,
-        *,
-        all_three: bool,
-    ) -> list[Record]:
-        """As :meth:`answer`: the one record to take, or all three candidates."""
-        return self._answers.candidates(
-            object_id, frame, prompts, previous, choice, near, all_three=all_three
-        )
-
-    def painted(self, frame: int, masks: Sequence[Mask]) -> list[Record]:
-        """The records of painted masks of one frame, in order; see :meth:`Answers.painted`."""
-        return self._answers.painted(frame, masks)
 
     # Following
 
