@@ -30,8 +30,8 @@ class FrameScores:
         Logits: is the object visible there.
     predicted_iou : (N,) float64
         What IoU the mask can be expected to have, 0 to 1: the network's own estimate; of followed masks of
-        ``nano`` what that is worth (:func:`stacksam.session.judge.worth`); 1
-        where the object had ended in depth.
+        ``nano`` what that is worth (:func:`stacksam.session.judge.worth`); 1 where
+        the object had ended in depth.
     area : (N,) int64
         Pixels of the mask.
     centroid : (N, 2) float64

@@ -29,8 +29,8 @@ class Update:
         Logit: is the object visible on this frame.
     predicted_iou : float
         What IoU the mask can be expected to have, 0 to 1: the network's own estimate; of followed masks of
-        ``nano`` what that is worth (:func:`stacksam.session.judge.worth`); 1
-        where the object had ended in depth.
+        ``nano`` what that is worth (:func:`stacksam.session.judge.worth`); 1 where
+        the object had ended in depth.
     prompted : bool
         Whether the user said something about this object on this frame.
     kept : float or None
